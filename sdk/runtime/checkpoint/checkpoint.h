@@ -1,0 +1,33 @@
+/* checkpoint.h - a Hugging Face model folder: config.json, safetensors (single or sharded), the
+ * tokenizer's files.  Memory-mapped, never wholly in RAM.
+ *
+ * Left out: GGUF and the hub (refused by name), pickle (refused for good: it executes code). */
+#ifndef SQZ_RUNTIME_CHECKPOINT_H
+#define SQZ_RUNTIME_CHECKPOINT_H
+#include "checkpoint/safetensors.h"
+
+typedef struct checkpoint {
+    char *dir;
+    char *config_text; /* config.json as it is */
+    st_file **files;   /* [n_files] */
+    int64_t n_files;
+    const st_tensor **tensors; /* [n_tensors] sorted by name, over all files */
+    int64_t n_tensors;
+    int64_t bytes; /* of all tensors */
+} checkpoint;
+
+/* dir must hold config.json and model.safetensors or model.safetensors.index.json.  Shard names are
+ * plain file names inside dir; anything else (.., absolute, symbolic link out) is refused. */
+sqz_status checkpoint_open(const char *dir, checkpoint **out, sqz_error *err);
+const st_tensor *checkpoint_find(const checkpoint *, const char *name);
+void checkpoint_close(checkpoint *);
+/* Content digest over config.json, tensors and tokenizer files.  Hashing 10 GB takes 10 s, so the
+ * digest of each file is remembered in cache_dir (may be NULL) by path, size, mtime and inode. */
+sqz_status checkpoint_digest(const char *dir, const char *cache_dir, char digest[72],
+                             sqz_error *err);
+/* Convert n elements to float32.  SQZ_F32, SQZ_BF16, SQZ_F16. */
+sqz_status to_f32(int32_t dtype, const void *src, int64_t n, float *dst);
+uint16_t f32_to_f16(float); /* nearest even */
+float f16_to_f32(uint16_t);
+uint16_t f32_to_bf16(float); /* nearest even, NaN kept */
+#endif

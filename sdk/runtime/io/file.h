@@ -1,0 +1,34 @@
+/* file.h - files that are whole or absent: read whole, map, write-fsync-rename, folders. */
+#ifndef SQZ_RUNTIME_FILE_H
+#define SQZ_RUNTIME_FILE_H
+#include "error/error.h"
+#include <stdio.h>
+
+/* Whole file into a malloc'd, zero-terminated buffer.  Fails above max_bytes. */
+sqz_status file_read(const char *path, int64_t max_bytes, char **data, int64_t *bytes,
+                     sqz_error *err);
+/* Write to <path>.tmp.<pid>.<n>, fsync, rename, fsync the folder.  ENOSPC and friends: ERR_STORAGE,
+ * and nothing half-written is left. */
+sqz_status file_write(const char *path, const void *data, int64_t bytes, sqz_error *err);
+__attribute__((format(printf, 3, 4))) sqz_status file_printf(const char *path, sqz_error *err,
+                                                            const char *fmt, ...);
+
+/* A private read-only mapping of a regular file. */
+typedef struct file_map {
+    const uint8_t *data;
+    int64_t bytes;
+    int fd;
+} file_map;
+sqz_status file_map_open(const char *path, file_map *out, sqz_error *err);
+void file_map_close(file_map *);
+/* Tell the kernel that the pages under [p, p + bytes) are not needed now, so that they leave this
+ * process's resident memory; reading them again works. */
+void file_map_drop(const void *p, int64_t bytes);
+
+sqz_status dir_make(const char *path, sqz_error *err); /* with parents */
+sqz_status dir_remove(const char *path, sqz_error *err); /* recursively; absent is fine; never follows links */
+int path_exists(const char *path);
+int path_is_dir(const char *path);
+/* printf into a malloc'd string; never NULL (aborts without memory). */
+__attribute__((format(printf, 1, 2))) char *path_format(const char *fmt, ...);
+#endif
