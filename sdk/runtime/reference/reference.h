@@ -5,6 +5,7 @@
 #include <sqz/hardware.h>
 /* The table; its `dev` argument is NULL. */
 const sqz_hardware *reference_hardware(void);
-/* Copy of `backend` with absent rows taken from the reference.  Only for host-memory backends. */
+/* Copy of `backend` with absent rows taken from the reference.  Only for host-memory backends whose
+ * handles are the pointers themselves. */
 void hardware_complete(const sqz_hardware *backend, sqz_hardware *out);
 #endif
