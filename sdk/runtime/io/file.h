@@ -13,6 +13,14 @@ sqz_status file_write(const char *path, const void *data, int64_t bytes, sqz_err
 __attribute__((format(printf, 3, 4))) sqz_status file_printf(const char *path, sqz_error *err,
                                                             const char *fmt, ...);
 
+/* The parts of file_write, for streaming writers: a temporary name beside path (malloc'd), a full
+ * pwrite, and fsync + close + rename + fsync of the folder (on failure the temporary is removed). */
+char *file_temp_name(const char *path);
+sqz_status file_pwrite(int fd, const char *path, const void *data, int64_t bytes, int64_t offset,
+                       sqz_error *err);
+sqz_status file_commit(int fd, const char *temp, const char *path, sqz_error *err);
+sqz_status file_sync_parent(const char *path, sqz_error *err);
+
 /* A private read-only mapping of a regular file. */
 typedef struct file_map {
     const uint8_t *data;
