@@ -27,6 +27,7 @@ typedef struct st_file {
     file_map map;
     st_tensor *tensors; /* [n] by offset */
     int64_t n;
+    st_tensor **by_name; /* [n] */
     char *metadata; /* __metadata__ as JSON text, or NULL */
 } st_file;
 
@@ -43,6 +44,8 @@ typedef struct st_writer st_writer;
 sqz_status st_writer_new(const char *path, st_writer **out, sqz_error *err);
 sqz_status st_writer_declare(st_writer *, const char *name, int32_t dtype, int32_t rank,
                              const int64_t *shape, sqz_error *err);
+/* One more string of __metadata__, which begins as {"format":"pt"}; before the first write. */
+sqz_status st_writer_metadata(st_writer *, const char *key, const char *value, sqz_error *err);
 sqz_status st_writer_write(st_writer *, const char *name, const void *data, int64_t bytes,
                            sqz_error *err);
 /* Checks that everything was written, fsyncs, renames into place.  Frees the writer either way. */
