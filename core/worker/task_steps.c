@@ -1,0 +1,604 @@
+/* task_steps.c - the walk: applies the steps of a strategy to the model, one linear at a time.
+ *
+ * {"task":"steps","calibration":{"source","samples","seq_len","shuffle","seed","exclude":[data
+ * sets], "document_tokens"},"steps":[{"use","with","rules":[{"match","skip"|"with"}]}],"format"}
+ * Weights are streamed block by block; statistics come from statistics.c; results become objects of
+ * the registry and one artifact per step.  A step whose key exists is not run again. Rules: `match`
+ * is a shell pattern over module names ("model.layers.0.*", "*.down_proj") or roles
+ * ("down"); the last match wins; skip leaves the module as it is, with overrides parameters. */
+#include "quant/affine.h"
+#include "worker/tasks.h"
+#include <fnmatch.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Rows on which a layer's error is measured: enough for three digits, cheap at every width. */
+enum { ERROR_ROWS = 96 };
+
+typedef struct step_run {
+    job_state *job;
+    subject *subject;
+    agent *agent;
+    const agent_info *info;
+    const sqz_method_steps *steps; /* what the method needs */
+    const cJSON *rules;
+    const cJSON *with;              /* resolved */
+    const calibration *calibration; /* NULL when nothing needs data */
+    statistics stats;
+    uint64_t seed;
+    cJSON *tensors; /* manifest entries */
+    cJSON *layers;  /* records */
+    double quantize_s;
+    int64_t done, total; /* linears */
+} step_run;
+
+/* What sqz_linear.impl points to while the method runs on one linear. */
+typedef struct linear_run {
+    step_run *run;
+    sqz_affine affine;
+    int has_affine;
+    cJSON *notes;
+} linear_run;
+
+/* ---- the subject handed to the method
+ * -------------------------------------------------------------- */
+
+static sqz_status set_affine(const sqz_linear *l, const sqz_host *h, int32_t bits,
+                             int64_t group_size, int32_t symmetric, const uint8_t *codes,
+                             const float *scales, const uint8_t *zeros)
+{
+    linear_run *r = l->impl;
+    sqz_error e = {0};
+    if (r->has_affine)
+        return h->fail(h, SQZ_E_INVALID, "set_affine was called twice for one linear");
+    sqz_status st = affine_pack(bits, l->rows, l->cols, group_size, symmetric, codes, scales, zeros,
+                                &r->affine, &e);
+    if (st) return h->fail(h, st, e.text);
+    r->has_affine = 1;
+    return SQZ_OK;
+}
+
+static void note(const sqz_linear *l, const sqz_host *h, const char *text)
+{
+    linear_run *r = l->impl;
+    (void)h;
+    cJSON_AddItemToArray(r->notes, cJSON_CreateString(text));
+    job_log(r->run->job, SQZ_LOG_WARN, "%s: %s", l->module, text);
+}
+
+/* ---- rules
+ * -------------------------------------------------------------------------------------------- */
+
+static int rule_matches(const cJSON *rule, const linear_spec *spec)
+{
+    const char *pattern = json_str(rule, "match", "");
+    return fnmatch(pattern, spec->module, 0) == 0 || fnmatch(pattern, spec->role, 0) == 0;
+}
+
+/* 1 skip, 0 convert with *with (owned by the caller), negative error. */
+static int resolve_rules(step_run *r, const linear_spec *spec, cJSON **with, sqz_error *err)
+{
+    cJSON *merged = cJSON_Duplicate(r->with, 1);
+    int skip = 0;
+    const cJSON *rule, *over;
+    cJSON_ArrayForEach(rule, r->rules)
+    {
+        if (!rule_matches(rule, spec)) continue;
+        skip = json_bool(rule, "skip", 0);
+        cJSON_ArrayForEach(over, json_get(rule, "with"))
+        {
+            cJSON_DeleteItemFromObjectCaseSensitive(merged, over->string);
+            cJSON_AddItemToObject(merged, over->string, cJSON_Duplicate(over, 1));
+        }
+    }
+    sqz_status st = skip ? SQZ_OK : params_resolve(r->info, merged, NULL, with, err);
+    cJSON_Delete(merged);
+    return st ? st : skip;
+}
+
+/* ---- one linear
+ * ----------------------------------------------------------------------------------------- */
+
+static sqz_status dense_weight(subject *s, const linear_spec *spec, float **out, sqz_error *err)
+{
+    float *w = malloc((size_t)(spec->rows * spec->cols) * sizeof *w);
+    if (!w) return err_set(err, SQZ_E_NOMEM, "no memory for %s", spec->module);
+    sqz_weight held;
+    int form = subject_linear(s, spec->module, &held, err);
+    sqz_status st = form < 0 ? form : SQZ_OK;
+    if (form == 1) {
+        affine_dequantize(held.affine, 0, spec->rows, w);
+        subject_linear_done(s, spec->module);
+    } else if (!st) {
+        char name[160];
+        snprintf(name, sizeof name, "%s.weight", spec->module);
+        const st_tensor *t = checkpoint_find(s->checkpoint, name);
+        if (!t || t->rank != 2 || t->shape[0] != spec->rows || t->shape[1] != spec->cols)
+            st = err_set(err, ERR_MODEL, "%s: is missing or not [%lld, %lld]", name,
+                         (long long)spec->rows, (long long)spec->cols);
+        if (!st && (st = to_f32(t->dtype, t->data, spec->rows * spec->cols, w)))
+            st = err_set(
+                err, ERR_MODEL,
+                "%s: holds %s, which cannot be quantized; float32, bfloat16 and float16 can", name,
+                st_dtype_name(t->dtype));
+        if (!st) file_map_drop(t->data, t->bytes);
+    }
+    if (st)
+        free(w);
+    else
+        *out = w;
+    return st;
+}
+
+/* sum over a sample of rows of d H d^T and w H w^T (H = identity without statistics). */
+static void layer_error(const sqz_linear *l, const sqz_affine *a, double *error, double *relative,
+                        int64_t *rows)
+{
+    int64_t n = l->cols, take = l->rows < ERROR_ROWS ? l->rows : ERROR_ROWS;
+    float *q = malloc((size_t)n * sizeof *q);
+    double e = 0, ref = 0;
+    if (!q) abort();
+    for (int64_t k = 0; k < take; k++) {
+        int64_t row = k * l->rows / take;
+        const float *w = l->weight + row * n;
+        affine_dequantize(a, row, 1, q);
+        for (int64_t i = 0; i < n; i++) q[i] -= w[i];
+        for (int64_t i = 0; i < n; i++) {
+            double de = q[i], we = w[i];
+            if (l->xtx) {
+                const float *h = l->xtx + i * n;
+                double sd = 0, sw = 0;
+                for (int64_t j = 0; j < n; j++)
+                    sd += (double)(h[j] * q[j]), sw += (double)(h[j] * w[j]);
+                de = sd, we = sw;
+            }
+            e += de * q[i];
+            ref += we * w[i];
+        }
+    }
+    free(q);
+    *error = e / (double)take;
+    *relative = ref > 0 ? e / ref : 0;
+    *rows = take;
+}
+
+static cJSON *layer_record(const linear_spec *spec, const linear_run *lr, const sqz_linear *l,
+                           double seconds)
+{
+    cJSON *j = cJSON_CreateObject();
+    double error, relative;
+    int64_t rows;
+    layer_error(l, &lr->affine, &error, &relative, &rows);
+    cJSON_AddStringToObject(j, "name", spec->module);
+    json_add_num(j, "bits", lr->affine.bits);
+    json_add_num(j, "group_size", (double)lr->affine.group_size);
+    cJSON_AddBoolToObject(j, "symmetric", lr->affine.symmetric);
+    json_add_num(j, "error", error);
+    json_add_num(j, "relative_error", relative);
+    json_add_num(j, "error_rows", (double)rows);
+    json_add_num(j, "seconds", seconds);
+    if (cJSON_GetArraySize(lr->notes))
+        cJSON_AddItemToObject(j, "notes", cJSON_Duplicate(lr->notes, 1));
+    return j;
+}
+
+static sqz_status store_linear(step_run *r, const linear_spec *spec, const linear_run *lr,
+                               sqz_error *err)
+{
+    char digest[DIGEST_TEXT];
+    char *path = object_temp(r->job->registry);
+    sqz_status st = affine_save(&lr->affine, path, err);
+    if (!st) st = object_adopt(r->job->registry, path, digest, err);
+    free(path);
+    if (st) return st;
+    cJSON *t = cJSON_AddObjectToObject(r->tensors, spec->module);
+    cJSON_AddStringToObject(t, "form", SQZ_FORM_INT_AFFINE);
+    cJSON_AddStringToObject(t, "object", digest);
+    return SQZ_OK;
+}
+
+/* Stable 64-bit mix of the trial's seed and the module's name (FNV-1a). */
+static uint64_t linear_seed(uint64_t seed, const char *module)
+{
+    uint64_t h = 1469598103934665603ull ^ seed;
+    for (; *module; module++) h = (h ^ (uint8_t)*module) * 1099511628211ull;
+    return h;
+}
+
+static sqz_status run_linear(step_run *r, const linear_spec *spec, int64_t layer,
+                             const layer_statistics *moments, sqz_error *err)
+{
+    cJSON *with = NULL;
+    int skip = resolve_rules(r, spec, &with, err);
+    if (skip < 0) return skip;
+    if (skip) return SQZ_OK;
+    float *w = NULL;
+    double start = now_s();
+    linear_run lr = {.run = r, .notes = cJSON_CreateArray()};
+    sqz_status st = dense_weight(r->subject, spec, &w, err);
+    if (!st) {
+        sqz_linear l = {.struct_size = sizeof l,
+                        .layer = (int32_t)layer,
+                        .module = spec->module,
+                        .role = spec->role,
+                        .rows = spec->rows,
+                        .cols = spec->cols,
+                        .weight = w,
+                        .xtx = layer_statistics_find(moments, spec->input),
+                        .tokens = r->calibration ? statistics_tokens(&r->stats) : 0,
+                        .seed = linear_seed(r->seed, spec->module),
+                        .impl = &lr,
+                        .set_affine = set_affine,
+                        .note = note};
+        st = agent_call(r->agent, &l, with, err);
+        if (st)
+            err_prefix(err, "%s", spec->module);
+        else if (!lr.has_affine)
+            st = err_set(err, SQZ_E_INTERNAL, "%s: %s returned without a result", spec->module,
+                         r->info->id);
+        double seconds = now_s() - start;
+        if (!st) cJSON_AddItemToArray(r->layers, layer_record(spec, &lr, &l, seconds));
+        if (!st) st = store_linear(r, spec, &lr, err);
+    }
+    affine_free(&lr.affine);
+    cJSON_Delete(lr.notes);
+    cJSON_Delete(with);
+    free(w);
+    return st;
+}
+
+static sqz_status walk(step_run *r, sqz_error *err)
+{
+    const model_config *c = &r->subject->config;
+    linear_spec specs[MODEL_MAX_LINEARS];
+    double start = now_s();
+    sqz_status st = SQZ_OK;
+    r->total = c->layers;
+    for (int64_t l = 0; l < c->layers && !st; l++) {
+        char what[96];
+        snprintf(what, sizeof what, "%s: block %lld of %lld", r->info->name, (long long)l + 1,
+                 (long long)c->layers);
+        if (job_tick(r->job,
+                     (r->calibration ? 0.6 : 0.0) +
+                         (r->calibration ? 0.4 : 1.0) * (double)l / (double)c->layers,
+                     what))
+            return err_set(err, SQZ_E_CANCELLED, "cancelled in block %lld", (long long)l);
+        layer_statistics moments = {0};
+        if (r->calibration) st = statistics_load(r->job, r->subject, &r->stats, l, &moments, err);
+        int n = model_linears(c, l, specs);
+        for (int k = 0; k < n && !st; k++) st = run_linear(r, &specs[k], l, &moments, err);
+        layer_statistics_free(&moments);
+    }
+    r->quantize_s = now_s() - start;
+    return st;
+}
+
+/* ---- one step: key, run or reuse, artifact
+ * ------------------------------------------------------------------ */
+
+static cJSON *step_inputs(step_run *r)
+{
+    char class[96];
+    backend_compute_class(&r->job->backend, r->subject->compute, class);
+    cJSON *k = cJSON_CreateObject();
+    cJSON_AddStringToObject(k, "schema", "sqz.step/1");
+    cJSON_AddStringToObject(k, "model", r->job->artifact[0] ? r->job->artifact : r->job->base);
+    cJSON_AddStringToObject(k, "method", r->info->id);
+    cJSON_AddStringToObject(k, "version", r->info->version);
+    cJSON_AddStringToObject(k, "plugin", r->info->file_digest);
+    cJSON_AddItemToObject(k, "with", cJSON_Duplicate(r->with, 1));
+    if (r->rules) cJSON_AddItemToObject(k, "rules", cJSON_Duplicate(r->rules, 1));
+    cJSON_AddStringToObject(k, "calibration", r->calibration ? r->calibration->digest : "");
+    json_add_num(k, "seed", (double)r->seed);
+    cJSON_AddStringToObject(k, "compute_class", class);
+    return k;
+}
+
+/* The manifest of the result: the parent's changed tensors, replaced where this step changed them.
+ */
+static sqz_status make_artifact(step_run *r, char digest[DIGEST_TEXT], sqz_error *err)
+{
+    cJSON *m = cJSON_CreateObject(), *tensors;
+    cJSON_AddStringToObject(m, "schema", "sqz.artifact/1");
+    cJSON_AddStringToObject(m, "base", r->job->base);
+    if (r->job->artifact[0]) {
+        cJSON *parent = artifact_manifest(r->job->registry, r->job->artifact, err);
+        if (!parent) {
+            cJSON_Delete(m);
+            return ERR_STORAGE;
+        }
+        tensors = cJSON_DetachItemFromObjectCaseSensitive(parent, "tensors");
+        cJSON_Delete(parent);
+    } else {
+        tensors = cJSON_CreateObject();
+    }
+    const cJSON *t;
+    cJSON_ArrayForEach(t, r->tensors)
+    {
+        cJSON_DeleteItemFromObjectCaseSensitive(tensors, t->string);
+        cJSON_AddItemToObject(tensors, t->string, cJSON_Duplicate(t, 1));
+    }
+    cJSON_AddItemToObject(m, "tensors", tensors);
+    cJSON_AddObjectToObject(m, "runtime");
+    sqz_status st = artifact_put(r->job->registry, m, digest, err);
+    cJSON_Delete(m);
+    return st;
+}
+
+static sqz_status run_method(step_run *r, cJSON *record, char digest[DIGEST_TEXT], sqz_error *err)
+{
+    if (r->calibration) {
+        sqz_status st = statistics_ensure(r->job, r->subject, r->calibration, &r->stats, err);
+        if (st) return st;
+    }
+    r->tensors = cJSON_CreateObject();
+    r->layers = cJSON_CreateArray();
+    sqz_status st = walk(r, err);
+    if (!st && cJSON_GetArraySize(r->layers) == 0)
+        st =
+            err_set(err, ERR_USAGE,
+                    "%s: the rules skip every linear, so nothing would be compressed", r->info->id);
+    if (!st) st = make_artifact(r, digest, err);
+    cJSON_Delete(r->tensors);
+    cJSON_AddItemToObject(record, "layers", r->layers);
+    if (st) return st;
+    cJSON *seconds = cJSON_AddObjectToObject(record, "seconds");
+    json_add_num(seconds, "calibrate", r->calibration ? r->stats.seconds : 0);
+    json_add_num(seconds, "quantize", r->quantize_s);
+    cJSON_AddBoolToObject(record, "statistics_cached", r->calibration && r->stats.cached);
+    cJSON_AddStringToObject(record, "artifact", digest);
+    return SQZ_OK;
+}
+
+/* A finished step with the same key, still whole in the registry. */
+static cJSON *reuse(step_run *r, const char *key)
+{
+    cJSON *found = action_get(r->job->registry, key);
+    if (!found) return NULL;
+    cJSON *manifest = artifact_manifest(r->job->registry, json_str(found, "artifact", ""), NULL);
+    const cJSON *t;
+    int whole = manifest != NULL;
+    cJSON_ArrayForEach(t, json_get(manifest, "tensors"))
+    {
+        char *path = object_path(r->job->registry, json_str(t, "object", ""));
+        whole = whole && path;
+        free(path);
+    }
+    cJSON_Delete(manifest);
+    if (whole) return found;
+    cJSON_Delete(found);
+    return NULL;
+}
+
+static sqz_status open_method(job_state *s, const cJSON *step, step_run *r, cJSON **with,
+                              sqz_error *err)
+{
+    sqz_status st =
+        catalogue_find(s->catalogue, "method/1", json_str(step, "use", ""), &r->info, err);
+    if (!st) st = params_resolve(r->info, json_get(step, "with"), NULL, with, err);
+    if (!st) st = agent_open(s->host, r->info, &r->agent, err);
+    if (st) return st;
+    r->steps = agent_extension(r->agent, SQZ_METHOD_STEPS_1);
+    if (!r->steps || r->steps->granularity != SQZ_PER_LINEAR ||
+        strcmp(r->steps->form, SQZ_FORM_INT_AFFINE) != 0)
+        return err_set(err, SQZ_E_UNSUPPORTED,
+                       "%s: works on whole models or makes a form this version cannot run; "
+                       "per-linear int-affine methods run",
+                       r->info->id);
+    return SQZ_OK;
+}
+
+static sqz_status run_step_of(job_state *s, const cJSON *step, const calibration *c, cJSON *record,
+                              sqz_error *err)
+{
+    step_run r = {
+        .job = s, .rules = json_get(step, "rules"), .seed = (uint64_t)json_num(s->job, "seed", 0)};
+    cJSON *with = NULL, *found = NULL;
+    char key[SHA256_HEX], digest[DIGEST_TEXT];
+    sqz_status st = open_method(s, step, &r, &with, err);
+    r.with = with;
+    if (!st) st = job_subject(s, 1, 0, &r.subject, err);
+    if (!st) {
+        r.calibration = r.steps->statistics ? c : NULL;
+        if (r.steps->statistics && !c)
+            st = err_set(err, ERR_USAGE, "%s: needs calibration data; give --calibration FILE",
+                         r.info->id);
+    }
+    if (!st) {
+        cJSON *inputs = step_inputs(&r);
+        action_key(inputs, key);
+        cJSON_Delete(inputs);
+        found = reuse(&r, key);
+        cJSON_AddStringToObject(record, "use", r.info->id);
+        cJSON_AddItemToObject(record, "with", cJSON_Duplicate(with, 1));
+        cJSON_AddStringToObject(record, "key", key);
+        cJSON_AddBoolToObject(record, "reused", found != NULL);
+    }
+    if (found) {
+        job_log(s, SQZ_LOG_INFO, "%s: this step was done before and is reused (key %.12s)",
+                r.info->id, key);
+        cJSON *item;
+        while ((item = found->child))
+            cJSON_AddItemToObject(record, item->string, cJSON_DetachItemViaPointer(found, item));
+        snprintf(digest, sizeof digest, "%s", json_str(record, "artifact", ""));
+    } else if (!st) {
+        cJSON *result = cJSON_CreateObject();
+        st = run_method(&r, result, digest, err);
+        if (!st) st = action_put(s->registry, key, result, err);
+        cJSON *item;
+        while ((item = result->child))
+            cJSON_AddItemToObject(record, item->string, cJSON_DetachItemViaPointer(result, item));
+        cJSON_Delete(result);
+    }
+    if (!st) memcpy(s->artifact, digest, sizeof digest);
+    cJSON_Delete(found);
+    cJSON_Delete(with);
+    statistics_free(&r.stats);
+    if (r.agent) agent_close(r.agent);
+    subject_close(r.subject);
+    return st;
+}
+
+/* ---- the task
+ * ----------------------------------------------------------------------------------------------------
+ */
+
+typedef struct calibration_input {
+    dataset *source, **exclude;
+    int n_exclude;
+    calibration windows;
+} calibration_input;
+
+static sqz_status open_calibration(job_state *s, const cJSON *spec, calibration_input *in,
+                                   sqz_error *err)
+{
+    subject *subj;
+    tokenizer *tok;
+    sqz_status st = job_subject(s, 0, 0, &subj, err);
+    if (st) return st;
+    st = subject_tokenizer(subj, &tok, err);
+    if (!st) st = dataset_open(json_str(spec, "source", ""), &in->source, err);
+    const cJSON *ex = json_get(spec, "exclude"), *item;
+    in->exclude = calloc((size_t)cJSON_GetArraySize(ex) + 1, sizeof *in->exclude);
+    if (!in->exclude) abort();
+    cJSON_ArrayForEach(item, ex) if (!st) st = dataset_open(
+        cJSON_IsString(item) ? item->valuestring : "", &in->exclude[in->n_exclude], err),
+                                          in->n_exclude += !st;
+    if (!st) {
+        calibration_options o = {.samples = json_int(spec, "samples", 128),
+                                 .seq_len = json_int(spec, "seq_len", 0),
+                                 .shuffle = json_bool(spec, "shuffle", 0),
+                                 .seed = (uint64_t)json_num(spec, "seed", 0),
+                                 .leak_check = (const dataset *const *)in->exclude,
+                                 .n_leak_check = in->n_exclude};
+        int64_t limit = subj->config.context;
+        if (o.seq_len <= 0) o.seq_len = limit < 2048 ? limit : 2048;
+        if (!framing_parse(json_str(spec, "document_tokens", "default"), &o.frame))
+            st = err_set(err, ERR_USAGE, "document_tokens is \"%s\"; use none, bos, eos or bos+eos",
+                         json_str(spec, "document_tokens", ""));
+        if (!st) st = calibration_make(in->source, tok, &o, &in->windows, err);
+    }
+    subject_close(subj);
+    return st;
+}
+
+static void close_calibration(calibration_input *in)
+{
+    for (int i = 0; i < in->n_exclude; i++) dataset_close(in->exclude[i]);
+    free(in->exclude);
+    if (in->source) dataset_close(in->source);
+    calibration_free(&in->windows);
+}
+
+/* Totals over the artifact as it now is, and what the chosen format would write. */
+static sqz_status summarise(job_state *s, const cJSON *task, cJSON *result, sqz_error *err)
+{
+    subject *subj;
+    sqz_status st = job_subject(s, 1, 0, &subj, err);
+    if (st) return st;
+    double bits = 0, weights = 0;
+    int64_t changed = 0, replaced = 0;
+    linear_spec specs[MODEL_MAX_LINEARS];
+    for (int64_t l = 0; l < subj->config.layers && !st; l++) {
+        int n = model_linears(&subj->config, l, specs);
+        for (int k = 0; k < n && !st; k++) {
+            sqz_weight w;
+            char name[160];
+            int form = subject_linear(subj, specs[k].module, &w, err);
+            if (form < 0) st = form;
+            snprintf(name, sizeof name, "%s.weight", specs[k].module);
+            const st_tensor *t = checkpoint_find(subj->checkpoint, name);
+            double count = (double)(specs[k].rows * specs[k].cols);
+            weights += count;
+            bits += form == 1 ? 8.0 * (double)affine_bytes(w.affine)
+                    : t       ? 8.0 * (double)t->bytes
+                              : 0;
+            if (form != 1) continue;
+            changed += affine_bytes(w.affine);
+            replaced += t ? t->bytes : 0;
+            subject_linear_done(subj, specs[k].module);
+        }
+    }
+    if (!st) {
+        int64_t in_format = export_bytes(s, subj, json_str(task, "format", NULL));
+        cJSON_AddStringToObject(result, "artifact", s->artifact);
+        json_add_num(result, "effective_bits_per_weight", bits / weights);
+        json_add_num(
+            result, "bytes",
+            (double)(in_format ? in_format : subj->checkpoint->bytes - replaced + changed));
+        cJSON_AddStringToObject(result, "bytes_origin",
+                                in_format ? "tensors of the exported checkpoint"
+                                          : "tensors of the artifact");
+    }
+    subject_close(subj);
+    return st;
+}
+
+static void describe_calibration(const calibration_input *in, const cJSON *steps, cJSON *result)
+{
+    cJSON *c = cJSON_AddObjectToObject(result, "calibration");
+    int cached = 1;
+    const cJSON *step;
+    cJSON_ArrayForEach(step, steps)
+    {
+        if (!json_bool(step, "reused", 0))
+            cached = cached && json_bool(step, "statistics_cached", 0);
+    }
+    json_add_num(c, "tokens", (double)(in->windows.windows * in->windows.window));
+    json_add_num(c, "windows", (double)in->windows.windows);
+    json_add_num(c, "seq_len", (double)in->windows.window);
+    cJSON_AddStringToObject(c, "hash", in->windows.digest);
+    cJSON_AddBoolToObject(c, "cached", cached);
+    json_add_num(c, "left_out", (double)in->windows.left_out);
+}
+
+/* Layers and seconds of all steps, side by side for readers who want one list. */
+static void collect(const cJSON *steps, double load_s, cJSON *result)
+{
+    double calibrate = 0, quantize = 0;
+    cJSON *layers = cJSON_AddArrayToObject(result, "layers");
+    const cJSON *step, *layer;
+    cJSON_ArrayForEach(step, steps)
+    {
+        int reused = json_bool(step, "reused", 0);
+        calibrate += reused ? 0 : json_num(json_get(step, "seconds"), "calibrate", 0);
+        quantize += reused ? 0 : json_num(json_get(step, "seconds"), "quantize", 0);
+        cJSON_ArrayForEach(layer, json_get(step, "layers"))
+            cJSON_AddItemToArray(layers, cJSON_Duplicate(layer, 1));
+    }
+    cJSON *seconds = cJSON_AddObjectToObject(result, "seconds");
+    json_add_num(seconds, "load", load_s);
+    json_add_num(seconds, "calibrate", calibrate);
+    json_add_num(seconds, "quantize", quantize);
+}
+
+sqz_status task_steps(job_state *s, const cJSON *task, cJSON *result, sqz_error *err)
+{
+    double start = now_s();
+    calibration_input in = {0};
+    const cJSON *spec = json_get(task, "calibration"), *step;
+    sqz_status st = job_base(s, err);
+    if (!st && spec) st = open_calibration(s, spec, &in, err);
+    double load_s = now_s() - start;
+    cJSON *records = cJSON_CreateArray();
+    cJSON_ArrayForEach(step, json_get(task, "steps"))
+    {
+        if (st) break;
+        cJSON *record = cJSON_CreateObject();
+        cJSON_AddItemToArray(records, record);
+        st = run_step_of(s, step, spec ? &in.windows : NULL, record, err);
+    }
+    if (!st) st = summarise(s, task, result, err);
+    if (!st) {
+        if (spec) describe_calibration(&in, records, result);
+        collect(records, load_s, result);
+        cJSON_ArrayForEach(step, records)
+            cJSON_DeleteItemFromObjectCaseSensitive((cJSON *)step, "layers");
+        cJSON_AddItemToObject(result, "steps", records);
+    } else {
+        cJSON_Delete(records);
+    }
+    close_calibration(&in);
+    return st;
+}

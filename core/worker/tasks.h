@@ -1,0 +1,61 @@
+/* tasks.h - what one worker process holds while it executes the tasks of a job, and the tasks.
+ * Private to core/worker. */
+#ifndef SQZ_CORE_TASKS_H
+#define SQZ_CORE_TASKS_H
+#include "data/data.h"
+#include "worker/subject.h"
+#include "worker/worker.h"
+
+typedef struct job_state {
+    const cJSON *job;
+    const job_context *ctx;
+    registry *registry;
+    catalogue *catalogue;
+    host *host;
+    backend backend;
+    char base[DIGEST_TEXT];     /* of the model folder; "" until job_base */
+    char artifact[DIGEST_TEXT]; /* what later tasks work on; "" = the folder as it is */
+    double part_from, part_to;  /* this task's share of the job's progress */
+} job_state;
+
+const char *job_model(const job_state *);
+sqz_status job_base(job_state *, sqz_error *err);
+/* Progress of the current task; non-zero = stop. */
+int job_tick(job_state *, double done, const char *what);
+__attribute__((format(printf, 3, 4))) void job_log(job_state *, int level, const char *fmt, ...);
+/* Open the job's model, with the current artifact when with_artifact is set. */
+sqz_status job_subject(job_state *, int with_artifact, int resident, subject **out, sqz_error *err);
+double now_s(void); /* monotonic */
+
+sqz_status task_steps(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
+sqz_status task_eval(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
+sqz_status task_bench(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
+sqz_status task_export(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
+/* Bytes of all tensors the format would write for the current artifact; 0 when it cannot hold it.
+ * format NULL = the best one. */
+int64_t export_bytes(job_state *, subject *, const char *format);
+
+/* ---- statistics.c: second moments of every linear's inputs, once per (model, calibration) ---------- */
+typedef struct statistics {
+    cJSON *index; /* {"tokens","layers":[object digest per block]} */
+    int cached;   /* found, not computed now */
+    double seconds;
+} statistics;
+sqz_status statistics_ensure(job_state *, subject *, const calibration *, statistics *out,
+                             sqz_error *err);
+void statistics_free(statistics *);
+int64_t statistics_tokens(const statistics *);
+
+typedef struct layer_statistics {
+    struct moment {
+        const char *input; /* linear_spec.input */
+        int64_t n;
+        float *xtx; /* [n, n], both triangles, divided by the tokens */
+    } moments[MODEL_MAX_LINEARS];
+    int n;
+} layer_statistics;
+sqz_status statistics_load(job_state *, subject *, const statistics *, int64_t layer,
+                           layer_statistics *out, sqz_error *err);
+void layer_statistics_free(layer_statistics *);
+const float *layer_statistics_find(const layer_statistics *, const char *input);
+#endif
