@@ -103,7 +103,7 @@ static sqz_status read_entry(const cJSON *entry, const char *path, st_tensor *t,
             bits = dtypes[i].bits;
         }
     if (!bits) return bad(path, t->name, "missing or unknown dtype", err);
-    int64_t elements, total_bits;
+    int64_t elements = 0, total_bits;
     sqz_status st = read_shape(json_get(entry, "shape"), path, t, &elements, err);
     if (st != SQZ_OK) return st;
     if (__builtin_mul_overflow(elements, (int64_t)bits, &total_bits))

@@ -189,7 +189,7 @@ static sqz_status lay_out(st_writer *w, int64_t *data_bytes, sqz_error *err)
 static sqz_status begin(st_writer *w, sqz_error *err)
 {
     if (w->by_name) return err_set(err, SQZ_E_INVALID, "%s: writing has failed before", w->path);
-    int64_t data_bytes;
+    int64_t data_bytes = 0;
     char *text;
     size_t bytes;
     sqz_status st = lay_out(w, &data_bytes, err);
