@@ -20,6 +20,8 @@ typedef struct agent_info {
     cJSON *params;      /* array of {name,type,help,default,lo,hi,choices[],flags[]} */
     cJSON *extensions;  /* object: facts that the scan read from known extension tables, e.g.
                            {"sqz.method.steps/1":{"granularity":1,"statistics":1,"form":"int-affine/1"}} */
+    cJSON *tags;        /* array of strings */
+    char *shadowed_by;  /* the file that is used instead, when shadowed */
 } agent_info;
 
 typedef struct catalogue catalogue;
@@ -30,10 +32,16 @@ typedef struct catalogue_options {
     int n_allow;
     const char *const *deny;
     int n_deny;
-    const char *cache_dir;    /* for plugins.json and the deny list; NULL = default cache */
+    const char *cache_dir;    /* for plugins.json and denied.json; NULL = default cache */
+    double scan_timeout_s;    /* for one file; 0 = 10 */
+    int only_paths;           /* look nowhere but in `paths` */
 } catalogue_options;
+/* Search order: paths (folders, or single .so files), <folder of the program>/../lib/sqz/plugins,
+ * $SQZ_PLUGIN_PATH (not when set-id), ~/.local/share/sqz/plugins; never the working directory.
+ * A file that cannot be used is a problem, not an error; a missing entry of `paths` is ERR_USAGE. */
 sqz_status catalogue_open(const catalogue_options *, catalogue **out, sqz_error *err);
 void catalogue_close(catalogue *);
+/* Agents in search order, shadowed ones included; those that allow or deny exclude are not there. */
 int catalogue_count(const catalogue *);
 const agent_info *catalogue_at(const catalogue *, int i);
 /* Problem files: path and why, for `sqz plugin list`. */
@@ -45,7 +53,8 @@ sqz_status catalogue_find(const catalogue *, const char *kind, const char *name,
                           const agent_info **out, sqz_error *err);
 /* The best agent of a kind by rank; NULL when none. */
 const agent_info *catalogue_best(const catalogue *, const char *kind);
-/* The hidden child: `sqz --scan-plugin FILE` prints the description as JSON on stdout. */
+/* The hidden child: `sqz --scan-plugin FILE` prints the description as JSON on stdout.  Ends the process
+ * itself, so that no destructor of the plugin runs; returns only when it could not begin. */
 int host_scan_main(const char *file);
 
 /* ---- parameters ------------------------------------------------------------------------------------- */

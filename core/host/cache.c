@@ -1,0 +1,158 @@
+/* cache.c - see cache.h. */
+#include "host/cache.h"
+#include "host/scan.h"
+#include "io/file.h"
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { MAX_CACHE = 64 << 20 };
+
+typedef struct table {
+    char *path;
+    const char *schema;
+    cJSON *files; /* path -> {size, mtime, digest, ...} */
+    int changed;
+} table;
+
+struct scan_cache {
+    table described, denied;
+    char host[160]; /* the program that scanned: version, ABI, size and time of its file */
+};
+
+static void identify_program(char host[160])
+{
+    struct stat st = {0};
+    char *program = host_program();
+    if (!program || stat(program, &st) != 0) st.st_size = 0;
+    snprintf(host, 160, "sqz %s, ABI %d.%d, %lld bytes of %lld.%09ld", SQZ_VERSION, SQZ_ABI_MAJOR,
+             SQZ_ABI_MINOR, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
+             st.st_mtim.tv_nsec);
+    free(program);
+}
+
+static void table_load(table *t, const char *host)
+{
+    json_doc *doc = NULL;
+    if (t->path && json_read(t->path, MAX_CACHE, 0, &doc, NULL) == SQZ_OK) {
+        const cJSON *root = json_root(doc), *files = json_get(root, "files");
+        if (!strcmp(json_str(root, "schema", ""), t->schema) &&
+            !strcmp(json_str(root, "host", ""), host) && cJSON_IsObject(files))
+            t->files = cJSON_Duplicate(files, 1);
+        json_free(doc);
+    }
+    if (!t->files) t->files = cJSON_CreateObject();
+}
+
+static void table_save(table *t, const char *host)
+{
+    if (t->path && t->changed) {
+        cJSON *root = cJSON_CreateObject();
+        cJSON_AddStringToObject(root, "schema", t->schema);
+        cJSON_AddStringToObject(root, "host", host);
+        cJSON_AddItemToObject(root, "files", cJSON_Duplicate(t->files, 1));
+        char *text = json_text(root, 1);
+        if (text) file_write(t->path, text, (int64_t)strlen(text), NULL);
+        free(text);
+        cJSON_Delete(root);
+    }
+    free(t->path);
+    cJSON_Delete(t->files);
+}
+
+static char *default_dir(void)
+{
+    const char *cache = secure_getenv("XDG_CACHE_HOME"), *home = secure_getenv("HOME");
+    if (cache && *cache == '/') return path_format("%s/sqz", cache);
+    if (home && *home == '/') return path_format("%s/.cache/sqz", home);
+    return NULL;
+}
+
+scan_cache *cache_open(const char *dir)
+{
+    scan_cache *c = calloc(1, sizeof *c);
+    char *folder = dir ? path_format("%s", dir) : default_dir();
+    if (!c) abort(); /* a few hundred bytes at start: nothing sensible is left to do */
+    c->described.schema = "sqz.plugins/1";
+    c->denied.schema = "sqz.denied/1";
+    identify_program(c->host);
+    if (folder && dir_make(folder, NULL) == SQZ_OK) {
+        c->described.path = path_format("%s/plugins.json", folder);
+        c->denied.path = path_format("%s/denied.json", folder);
+    }
+    free(folder);
+    table_load(&c->described, c->host);
+    table_load(&c->denied, c->host);
+    return c;
+}
+
+void cache_close(scan_cache *c)
+{
+    if (!c) return;
+    table_save(&c->described, c->host);
+    table_save(&c->denied, c->host);
+    free(c);
+}
+
+/* The entry of the same bytes at the same path; a stale one is removed. */
+static cJSON *table_find(table *t, file_identity *id)
+{
+    cJSON *entry = json_get(t->files, id->path);
+    if (!entry) return NULL;
+    const char *digest = json_str(entry, "digest", "");
+    if (json_int(entry, "size", -1) == id->bytes && digest_valid(digest)) {
+        if (!strcmp(json_str(entry, "mtime", ""), id->mtime)) {
+            strcpy(id->digest, digest);
+            return entry;
+        }
+        if ((*id->digest || sha256_file(id->path, id->digest, NULL) == SQZ_OK) &&
+            !strcmp(digest, id->digest)) {
+            cJSON_ReplaceItemInObjectCaseSensitive(entry, "mtime", cJSON_CreateString(id->mtime));
+            t->changed = 1;
+            return entry;
+        }
+    }
+    cJSON_DeleteItemFromObjectCaseSensitive(t->files, id->path);
+    t->changed = 1;
+    return NULL;
+}
+
+static cJSON *table_put(table *t, const file_identity *id)
+{
+    cJSON *entry = cJSON_CreateObject();
+    cJSON_AddNumberToObject(entry, "size", (double)id->bytes);
+    cJSON_AddStringToObject(entry, "mtime", id->mtime);
+    cJSON_AddStringToObject(entry, "digest", id->digest);
+    cJSON_DeleteItemFromObjectCaseSensitive(t->files, id->path);
+    cJSON_AddItemToObject(t->files, id->path, entry);
+    t->changed = 1;
+    return entry;
+}
+
+const char *cache_denied(scan_cache *c, file_identity *id)
+{
+    cJSON *entry = table_find(&c->denied, id);
+    return entry ? json_str(entry, "why", "no reason is recorded") : NULL;
+}
+
+const cJSON *cache_description(scan_cache *c, file_identity *id)
+{
+    cJSON *entry = table_find(&c->described, id);
+    return entry ? json_get(entry, "description") : NULL;
+}
+
+void cache_put(scan_cache *c, const file_identity *id, const cJSON *description)
+{
+    cJSON_AddItemToObject(table_put(&c->described, id), "description",
+                          cJSON_Duplicate(description, 1));
+}
+
+void cache_deny(scan_cache *c, const file_identity *id, const char *why)
+{
+    cJSON_AddStringToObject(table_put(&c->denied, id), "why", why);
+}
+
+const char *cache_denied_path(const scan_cache *c)
+{
+    return c->denied.path ? c->denied.path : "-";
+}

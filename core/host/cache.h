@@ -1,0 +1,32 @@
+/* cache.h - what earlier scans found, so that a plugin file is opened once and not at every start.
+ *
+ * plugins.json holds descriptions, denied.json the files whose scan crashed or hung.  Both are keyed
+ * by path and size, then mtime or, when that differs, SHA-256; both are dropped when the program
+ * itself changes.  Losing them costs a scan, so trouble in writing them is not reported. */
+#ifndef SQZ_CORE_HOST_CACHE_H
+#define SQZ_CORE_HOST_CACHE_H
+#include "error/error.h"
+#include "hash/sha256.h"
+#include "json/json.h"
+
+typedef struct scan_cache scan_cache;
+
+typedef struct file_identity {
+    const char *path;  /* absolute, borrowed */
+    int64_t bytes;
+    char mtime[40];    /* "seconds.nanoseconds": as a JSON number it would be rounded */
+    char digest[DIGEST_TEXT]; /* "" until known */
+} file_identity;
+
+/* dir NULL: $XDG_CACHE_HOME/sqz or ~/.cache/sqz.  Never fails; without a folder nothing is kept. */
+scan_cache *cache_open(const char *dir);
+/* Writes what changed and frees. */
+void cache_close(scan_cache *);
+/* Why the file is denied, or NULL.  Fills id->digest when it had to be read. */
+const char *cache_denied(scan_cache *, file_identity *id);
+/* The description of the unchanged file, or NULL; id->digest is then filled.  Borrowed. */
+const cJSON *cache_description(scan_cache *, file_identity *id);
+void cache_put(scan_cache *, const file_identity *, const cJSON *description);
+void cache_deny(scan_cache *, const file_identity *, const char *why);
+const char *cache_denied_path(const scan_cache *); /* where the deny list is kept, for messages */
+#endif
