@@ -17,7 +17,8 @@ typedef struct checkpoint {
 } checkpoint;
 
 /* dir must hold config.json and model.safetensors or model.safetensors.index.json.  Shard names are
- * plain file names inside dir; anything else (.., absolute, symbolic link out) is refused. */
+ * plain file names inside dir; anything else (.., absolute, symbolic link out) is refused, except the
+ * blobs/ folder that the snapshots of a Hugging Face cache link to. */
 sqz_status checkpoint_open(const char *dir, checkpoint **out, sqz_error *err);
 const st_tensor *checkpoint_find(const checkpoint *, const char *name);
 void checkpoint_close(checkpoint *);

@@ -9,7 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_DIM = 1 << 28 }; /* per side; keeps every product of sizes below 2^63 */
+enum {
+    MAX_DIM = 1 << 28, /* per side; keeps every product of sizes below 2^63 */
+    BLOCK = 512        /* codes unpacked at once; begins on a byte at every width */
+};
 
 int64_t affine_row_bytes(int bits, int64_t cols)
 {
@@ -190,48 +193,53 @@ void affine_free(sqz_affine *a)
 /* ---- unpacking ----------------------------------------------------------------------------------
  */
 
-void affine_unpack_row(const sqz_affine *a, int64_t row, uint8_t *codes)
+/* n codes from the stream at p. */
+static void unpack(int bits, const uint8_t *p, int64_t n, uint8_t *codes)
 {
-    const uint8_t *p = a->codes + row * affine_row_bytes(a->bits, a->cols);
-    if (a->bits == 8) {
-        memcpy(codes, p, (size_t)a->cols);
+    if (bits == 8) {
+        memcpy(codes, p, (size_t)n);
         return;
     }
-    unsigned mask = (1u << a->bits) - 1;
+    unsigned mask = (1u << bits) - 1;
     uint32_t hold = 0;
     int held = 0;
-    for (int64_t c = 0; c < a->cols; c++) {
-        if (held < a->bits) {
+    for (int64_t c = 0; c < n; c++) {
+        if (held < bits) {
             hold |= (uint32_t)*p++ << held;
             held += 8;
         }
         codes[c] = (uint8_t)(hold & mask);
-        hold >>= a->bits;
-        held -= a->bits;
+        hold >>= bits;
+        held -= bits;
     }
 }
 
-/* Unpacks the row into the end of its own output, then widens from the front: no scratch memory.
- * Output c fills bytes [4c, 4c+4) and code c lies at byte 3*cols + c >= 4c, so a code is read
- * before the output that covers it is written. */
-void affine_dequantize(const sqz_affine *a, int64_t first_row, int64_t rows, float *w)
+void affine_unpack_row(const sqz_affine *a, int64_t row, uint8_t *codes)
 {
+    unpack(a->bits, a->codes + row * affine_row_bytes(a->bits, a->cols), a->cols, codes);
+}
+
+static void dequantize_row(const sqz_affine *a, int64_t row, float *w /* [cols] */)
+{
+    uint8_t codes[BLOCK];
+    const uint8_t *stream = a->codes + row * affine_row_bytes(a->bits, a->cols);
     int64_t groups = affine_groups(a->cols, a->group_size);
-    for (int64_t r = 0; r < rows; r++) {
-        float *to = w + r * a->cols;
-        uint8_t *codes = (uint8_t *)to + 3 * a->cols;
-        affine_unpack_row(a, first_row + r, codes);
-        for (int64_t g = 0; g < groups; g++) {
-            int64_t i = (first_row + r) * groups + g;
-            int64_t end = (g + 1) * a->group_size < a->cols ? (g + 1) * a->group_size : a->cols;
-            float scale = f16_to_f32(a->scales[i]);
-            int zero = a->zeros[i];
-            for (int64_t c = g * a->group_size; c < end; c++) {
-                float value = scale * (float)((int)codes[c] - zero);
-                memcpy(to + c, &value, sizeof value);
-            }
+    for (int64_t begin = 0; begin < a->cols; begin += BLOCK) {
+        int64_t n = a->cols - begin < BLOCK ? a->cols - begin : BLOCK;
+        unpack(a->bits, stream + begin * a->bits / 8, n, codes);
+        for (int64_t c = 0; c < n;) {
+            int64_t group = (begin + c) / a->group_size, end = (group + 1) * a->group_size - begin;
+            float scale = f16_to_f32(a->scales[row * groups + group]);
+            int zero = a->zeros[row * groups + group];
+            for (end = end < n ? end : n; c < end; c++)
+                w[begin + c] = scale * (float)((int)codes[c] - zero);
         }
     }
+}
+
+void affine_dequantize(const sqz_affine *a, int64_t first_row, int64_t rows, float *w)
+{
+    for (int64_t r = 0; r < rows; r++) dequantize_row(a, first_row + r, w + r * a->cols);
 }
 
 /* ---- the object file ----------------------------------------------------------------------------
