@@ -1,0 +1,22 @@
+/* services.h - the tables that host->service(id) hands to plugins, and what stands behind a sqz_host. */
+#ifndef SQZ_CORE_HOST_SERVICES_H
+#define SQZ_CORE_HOST_SERVICES_H
+#include "host/host.h"
+
+/* What sqz_host.impl points to: one for each opened agent. */
+typedef struct host_seat {
+    host *owner;
+    const agent_info *info;
+    sqz_host table;     /* the sqz_host that the agent was given */
+    sqz_status code;    /* of the last fail(), 0 = none since the call began */
+    char text[768];     /* of the last fail() */
+} host_seat;
+
+struct host {
+    host_hooks hooks;
+    device device; /* hw NULL until host_set_device */
+};
+
+/* Fills seat->table. */
+void seat_init(host_seat *, host *, const agent_info *);
+#endif
