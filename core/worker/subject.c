@@ -380,3 +380,11 @@ void subject_linear_done(subject *s, const char *module)
 {
     if (s->forms) forms_done(s->forms, module);
 }
+
+const st_tensor *subject_dense(const subject *s, const char *module)
+{
+    char *name = path_format("%s.weight", module);
+    const st_tensor *t = checkpoint_find(s->checkpoint, name);
+    free(name);
+    return t;
+}

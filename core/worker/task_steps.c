@@ -111,17 +111,15 @@ static sqz_status dense_weight(subject *s, const linear_spec *spec, float **out,
         affine_dequantize(held.affine, 0, spec->rows, w);
         subject_linear_done(s, spec->module);
     } else if (!st) {
-        char name[160];
-        snprintf(name, sizeof name, "%s.weight", spec->module);
-        const st_tensor *t = checkpoint_find(s->checkpoint, name);
+        const st_tensor *t = subject_dense(s, spec->module);
         if (!t || t->rank != 2 || t->shape[0] != spec->rows || t->shape[1] != spec->cols)
-            st = err_set(err, ERR_MODEL, "%s: is missing or not [%lld, %lld]", name,
+            st = err_set(err, ERR_MODEL, "%s.weight: is missing or not [%lld, %lld]", spec->module,
                          (long long)spec->rows, (long long)spec->cols);
         if (!st && (st = to_f32(t->dtype, t->data, spec->rows * spec->cols, w)))
             st = err_set(
                 err, ERR_MODEL,
-                "%s: holds %s, which cannot be quantized; float32, bfloat16 and float16 can", name,
-                st_dtype_name(t->dtype));
+                "%s.weight: holds %s, which cannot be quantized; float32, bfloat16 and float16 can",
+                spec->module, st_dtype_name(t->dtype));
         if (!st) file_map_drop(t->data, t->bytes);
     }
     if (st)
@@ -131,35 +129,35 @@ static sqz_status dense_weight(subject *s, const linear_spec *spec, float **out,
     return st;
 }
 
-/* sum over a sample of rows of d H d^T and w H w^T (H = identity without statistics). */
-static void layer_error(const sqz_linear *l, const sqz_affine *a, double *error, double *relative,
-                        int64_t *rows)
+/* Mean over a sample of rows of d H d^T, and the same relative to w H w^T (H = identity without
+ * statistics). */
+static void layer_error(step_run *r, const sqz_linear *l, const sqz_affine *a, double *error,
+                        double *relative, int64_t *rows)
 {
+    const device *d = &r->job->backend.device;
     int64_t n = l->cols, take = l->rows < ERROR_ROWS ? l->rows : ERROR_ROWS;
-    float *q = malloc((size_t)n * sizeof *q);
-    double e = 0, ref = 0;
-    if (!q) abort();
+    float *x = malloc((size_t)(2 * take * n) * sizeof *x); /* differences, then weights */
+    float *xh = malloc((size_t)(2 * take * n) * sizeof *xh);
+    if (!x || !xh) abort();
     for (int64_t k = 0; k < take; k++) {
         int64_t row = k * l->rows / take;
         const float *w = l->weight + row * n;
-        affine_dequantize(a, row, 1, q);
-        for (int64_t i = 0; i < n; i++) q[i] -= w[i];
-        for (int64_t i = 0; i < n; i++) {
-            double de = q[i], we = w[i];
-            if (l->xtx) {
-                const float *h = l->xtx + i * n;
-                double sd = 0, sw = 0;
-                for (int64_t j = 0; j < n; j++)
-                    sd += (double)(h[j] * q[j]), sw += (double)(h[j] * w[j]);
-                de = sd, we = sw;
-            }
-            e += de * q[i];
-            ref += we * w[i];
-        }
+        affine_dequantize(a, row, 1, x + k * n);
+        for (int64_t i = 0; i < n; i++) x[k * n + i] -= w[i];
+        memcpy(x + (take + k) * n, w, (size_t)n * sizeof *w);
     }
-    free(q);
-    *error = e / (double)take;
-    *relative = ref > 0 ? e / ref : 0;
+    if (l->xtx)
+        d->hw->gemm(d->dev, 0, 0, 2 * take, n, n, 1.0, x, n, l->xtx, n, 0.0, xh, n);
+    else
+        memcpy(xh, x, (size_t)(2 * take * n) * sizeof *x);
+    double sums[2] = {0, 0};
+    for (int half = 0; half < 2; half++)
+        for (int64_t i = half * take * n; i < (half + 1) * take * n; i++)
+            sums[half] += (double)x[i] * (double)xh[i];
+    free(x);
+    free(xh);
+    *error = sums[0] / (double)take;
+    *relative = sums[1] > 0 ? sums[0] / sums[1] : 0;
     *rows = take;
 }
 
@@ -169,7 +167,7 @@ static cJSON *layer_record(const linear_spec *spec, const linear_run *lr, const 
     cJSON *j = cJSON_CreateObject();
     double error, relative;
     int64_t rows;
-    layer_error(l, &lr->affine, &error, &relative, &rows);
+    layer_error(lr->run, l, &lr->affine, &error, &relative, &rows);
     cJSON_AddStringToObject(j, "name", spec->module);
     json_add_num(j, "bits", lr->affine.bits);
     json_add_num(j, "group_size", (double)lr->affine.group_size);
@@ -504,11 +502,9 @@ static sqz_status summarise(job_state *s, const cJSON *task, cJSON *result, sqz_
         int n = model_linears(&subj->config, l, specs);
         for (int k = 0; k < n && !st; k++) {
             sqz_weight w;
-            char name[160];
             int form = subject_linear(subj, specs[k].module, &w, err);
             if (form < 0) st = form;
-            snprintf(name, sizeof name, "%s.weight", specs[k].module);
-            const st_tensor *t = checkpoint_find(subj->checkpoint, name);
+            const st_tensor *t = subject_dense(subj, specs[k].module);
             double count = (double)(specs[k].rows * specs[k].cols);
             weights += count;
             bits += form == 1 ? 8.0 * (double)affine_bytes(w.affine)

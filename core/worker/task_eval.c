@@ -1,0 +1,418 @@
+/* task_eval.c - evaluates the current artifact (or the dense model) on data sets.
+ *
+ * {"task":"eval","evals":[{"name","dataset","limit","window","use","with","document_tokens"}],
+ *  "kl":{"dataset","tokens","window","make":true | "record":digest},"reuse":bool}
+ * Each data set goes to the evaluation plugin that recognises its fields best (or the one named by
+ * `use`).  Per-item outcomes become an object of the registry.  kl: divergence from the baseline's
+ * record of top log-probabilities (a lower bound, see model.h), which the baseline's own job makes.
+ */
+#include "worker/tasks.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What sqz_eval.impl points to. */
+typedef struct eval_run {
+    job_state *job;
+    subject *subject;
+    model *model;
+    tokenizer *tokenizer;
+    const dataset *data;
+    framing frame;
+    agent *agent;
+    void **arena; /* ids and texts handed out, freed when the evaluation is over */
+    int64_t n_arena, arena_room;
+    cJSON *metrics;
+    char *items; /* JSON lines */
+    size_t items_bytes, items_room;
+    int64_t scored_tokens;
+} eval_run;
+
+static void keep(eval_run *r, void *p)
+{
+    if (r->n_arena == r->arena_room) {
+        r->arena_room = r->arena_room ? 2 * r->arena_room : 256;
+        r->arena = realloc(r->arena, (size_t)r->arena_room * sizeof *r->arena);
+        if (!r->arena) abort();
+    }
+    r->arena[r->n_arena++] = p;
+}
+
+/* A runtime error inside a service becomes the plugin's fail() text. */
+static sqz_status relay(eval_run *r, sqz_status st, const sqz_error *e)
+{
+    if (st) agent_host(r->agent)->fail(agent_host(r->agent), st, e->text);
+    return st;
+}
+
+/* ---- services of the subject
+ * ------------------------------------------------------------------------- */
+
+static sqz_status ev_encode(const sqz_eval *e, const char *text, int32_t special,
+                            const int32_t **ids, int64_t *n)
+{
+    eval_run *r = e->impl;
+    sqz_error er = {0};
+    int32_t *out;
+    sqz_status st =
+        tokenizer_encode(r->tokenizer, text, (int64_t)strlen(text), special, &out, n, &er);
+    if (st) return relay(r, st, &er);
+    keep(r, out);
+    *ids = out;
+    return SQZ_OK;
+}
+
+static sqz_status ev_decode(const sqz_eval *e, const int32_t *ids, int64_t n, int32_t skip,
+                            const char **text)
+{
+    eval_run *r = e->impl;
+    sqz_error er = {0};
+    char *out;
+    int64_t bytes;
+    sqz_status st = tokenizer_decode(r->tokenizer, ids, n, skip, &out, &bytes, &er);
+    if (st) return relay(r, st, &er);
+    keep(r, out);
+    *text = out;
+    return SQZ_OK;
+}
+
+static sqz_status ev_stream(const sqz_eval *e, const int32_t **ids, int64_t *n)
+{
+    eval_run *r = e->impl;
+    sqz_error er = {0};
+    int32_t *out;
+    sqz_status st = data_stream(r->data, r->tokenizer, r->frame, NULL, &out, n, &er);
+    if (st) return relay(r, st, &er);
+    keep(r, out);
+    *ids = out;
+    return SQZ_OK;
+}
+
+static sqz_status ev_score_windows(const sqz_eval *e, const int32_t *ids, int64_t n, int64_t window,
+                                   float *logprob)
+{
+    eval_run *r = e->impl;
+    sqz_error er = {0};
+    r->scored_tokens += n * window;
+    return relay(r, model_score_windows(r->model, ids, n, window, logprob, NULL, &er), &er);
+}
+
+static sqz_status ev_loglik(const sqz_eval *e, sqz_loglik *requests, int64_t n)
+{
+    eval_run *r = e->impl;
+    sqz_error er = {0};
+    for (int64_t i = 0; i < n; i++)
+        r->scored_tokens += requests[i].n_context + requests[i].n_continuation;
+    return relay(r, model_loglik(r->model, requests, n, &er), &er);
+}
+
+static sqz_status ev_generate(const sqz_eval *e, sqz_generation *requests, int64_t n,
+                              int64_t max_new)
+{
+    eval_run *r = e->impl;
+    sqz_error er = {0};
+    sampling greedy = {.top_p = 1};
+    sqz_status st =
+        model_generate(r->model, requests, n, max_new, &greedy, 0, NULL, NULL, NULL, &er);
+    for (int64_t i = 0; i < n && !st; i++)
+        r->scored_tokens += requests[i].n_prompt + requests[i].n_ids;
+    return relay(r, st, &er);
+}
+
+static void ev_metric(const sqz_eval *e, const char *name, double value, double stderr_, int64_t n)
+{
+    eval_run *r = e->impl;
+    char key[128];
+    json_add_num(r->metrics, name, value);
+    snprintf(key, sizeof key, "%s_stderr", name);
+    if (stderr_ >= 0) json_add_num(r->metrics, key, stderr_);
+    if (!json_get(r->metrics, "n")) json_add_num(r->metrics, "n", (double)n);
+}
+
+static void ev_item(const sqz_eval *e, int64_t index, double outcome, const char *text)
+{
+    eval_run *r = e->impl;
+    cJSON *j = cJSON_CreateObject();
+    json_add_num(j, "i", (double)index);
+    json_add_num(j, "outcome", outcome);
+    if (text) cJSON_AddStringToObject(j, "note", text);
+    char *line = json_text(j, 0);
+    size_t n = strlen(line);
+    cJSON_Delete(j);
+    if (r->items_bytes + n + 2 > r->items_room) {
+        r->items_room = 2 * (r->items_bytes + n + 2) + 4096;
+        r->items = realloc(r->items, r->items_room);
+        if (!r->items) abort();
+    }
+    memcpy(r->items + r->items_bytes, line, n);
+    r->items_bytes += n;
+    r->items[r->items_bytes++] = '\n';
+    free(line);
+}
+
+/* ---- choosing the evaluation
+ * ------------------------------------------------------------------------- */
+
+static sqz_status open_best(job_state *s, const dataset *d, agent **out, sqz_error *err)
+{
+    int best = 0;
+    *out = NULL;
+    for (int i = 0; i < catalogue_count(s->catalogue); i++) {
+        const agent_info *info = catalogue_at(s->catalogue, i);
+        if (info->shadowed || strcmp(info->kind, "eval/1") != 0) continue;
+        agent *a;
+        sqz_status st = agent_open(s->host, info, &a, err);
+        if (st) return st;
+        const sqz_eval_match *m = agent_extension(a, SQZ_EVAL_MATCH_1);
+        int score = m && m->match ? m->match(&d->rows) : 0;
+        if (score > best) {
+            if (*out) agent_close(*out);
+            *out = a;
+            best = score;
+        } else {
+            agent_close(a);
+        }
+    }
+    if (*out) return SQZ_OK;
+    return err_set(
+        err, ERR_MODEL,
+        "%s: no evaluation recognises its fields; use rows with {text}, {question, answer}, "
+        "{ctx|question, endings|choices, label|answer} or {context, continuation}",
+        d->path);
+}
+
+static sqz_status open_eval(job_state *s, const cJSON *spec, const dataset *d, agent **out,
+                            sqz_error *err)
+{
+    const char *use = json_str(spec, "use", NULL);
+    if (!use) return open_best(s, d, out, err);
+    const agent_info *info;
+    sqz_status st = catalogue_find(s->catalogue, "eval/1", use, &info, err);
+    return st ? st : agent_open(s->host, info, out, err);
+}
+
+/* ---- one evaluation
+ * ------------------------------------------------------------------------------------ */
+
+static sqz_status store_items(eval_run *r, const char *name, cJSON *items, sqz_error *err)
+{
+    char digest[DIGEST_TEXT];
+    if (!r->items_bytes) return SQZ_OK;
+    sqz_status st = object_put(r->job->registry, r->items, (int64_t)r->items_bytes, digest, err);
+    if (st) return st;
+    char *path = object_path(r->job->registry, digest);
+    cJSON_AddStringToObject(items, name, path ? path : digest);
+    free(path);
+    return SQZ_OK;
+}
+
+static sqz_status call_eval(eval_run *r, const cJSON *spec, sqz_error *err)
+{
+    cJSON *with = NULL;
+    sqz_status st =
+        params_resolve(agent_describe(r->agent), json_get(spec, "with"), NULL, &with, err);
+    if (st) return st;
+    sqz_eval e = {.struct_size = sizeof e,
+                  .impl = r,
+                  .rows = &r->data->rows,
+                  .limit = json_int(spec, "limit", 0),
+                  .window = json_int(spec, "window", 0),
+                  .context_size = r->subject->config.context,
+                  .bos = tokenizer_bos(r->tokenizer),
+                  .eos = tokenizer_eos(r->tokenizer),
+                  .encode = ev_encode,
+                  .decode = ev_decode,
+                  .stream = ev_stream,
+                  .score_windows = ev_score_windows,
+                  .loglik = ev_loglik,
+                  .generate = ev_generate,
+                  .metric = ev_metric,
+                  .item = ev_item};
+    st = agent_call(r->agent, &e, with, err);
+    cJSON_Delete(with);
+    return st;
+}
+
+static sqz_status run_eval(job_state *s, subject *subj, const cJSON *spec, cJSON *results,
+                           cJSON *items, sqz_error *err)
+{
+    eval_run r = {.job = s, .subject = subj};
+    dataset *d = NULL;
+    sqz_status st = dataset_open(json_str(spec, "dataset", ""), &d, err);
+    if (st) return st;
+    r.data = d;
+    if (!framing_parse(json_str(spec, "document_tokens", "default"), &r.frame))
+        st = err_set(err, ERR_USAGE, "document_tokens is \"%s\"; use none, bos, eos or bos+eos",
+                     json_str(spec, "document_tokens", ""));
+    if (!st) st = subject_tokenizer(subj, &r.tokenizer, err);
+    if (!st) st = subject_model(subj, &r.model, err);
+    if (!st) st = open_eval(s, spec, d, &r.agent, err);
+    const char *name = json_str(spec, "name", d->rows.name);
+    r.metrics = cJSON_CreateObject();
+    double start = now_s();
+    if (!st && (st = call_eval(&r, spec, err))) err_prefix(err, "%s", name);
+    double seconds = now_s() - start;
+    if (!st) {
+        const sqz_eval_match *m = agent_extension(r.agent, SQZ_EVAL_MATCH_1);
+        json_add_num(r.metrics, "seconds", seconds);
+        json_add_num(r.metrics, "tokens_per_second", (double)r.scored_tokens / seconds);
+        cJSON_AddStringToObject(r.metrics, "evaluation", agent_describe(r.agent)->id);
+        if (m) cJSON_AddStringToObject(r.metrics, "primary", m->primary);
+        if (m) cJSON_AddBoolToObject(r.metrics, "higher_is_better", m->higher_is_better);
+        cJSON_AddItemToObject(results, name, r.metrics);
+        st = store_items(&r, name, items, err);
+    } else {
+        cJSON_Delete(r.metrics);
+    }
+    for (int64_t i = 0; i < r.n_arena; i++) free(r.arena[i]);
+    free(r.arena);
+    free(r.items);
+    if (r.agent) agent_close(r.agent);
+    dataset_close(d);
+    return st;
+}
+
+/* ---- divergence from the baseline
+ * ------------------------------------------------------------------------ */
+
+static sqz_status save_record(job_state *s, const int32_t *ids, int64_t n, int64_t window,
+                              const int32_t *top_ids, const float *top_lp, char digest[DIGEST_TEXT],
+                              sqz_error *err)
+{
+    char *path = object_temp(s->registry);
+    int64_t is[2] = {n, window}, ts[3] = {n, window, MODEL_KL_TOP};
+    st_writer *w;
+    sqz_status st = st_writer_new(path, &w, err);
+    if (!st) {
+        st = st_writer_declare(w, "ids", SQZ_I32, 2, is, err);
+        if (!st) st = st_writer_declare(w, "top_ids", SQZ_I32, 3, ts, err);
+        if (!st) st = st_writer_declare(w, "top_logprobs", SQZ_F32, 3, ts, err);
+        if (!st) st = st_writer_write(w, "ids", ids, n * window * 4, err);
+        if (!st) st = st_writer_write(w, "top_ids", top_ids, n * window * MODEL_KL_TOP * 4, err);
+        if (!st)
+            st = st_writer_write(w, "top_logprobs", top_lp, n * window * MODEL_KL_TOP * 4, err);
+        if (st)
+            st_writer_abort(w);
+        else
+            st = st_writer_finish(w, err);
+    }
+    if (!st) st = object_adopt(s->registry, path, digest, err);
+    free(path);
+    return st;
+}
+
+/* The first windows of the data set's token stream (rows of any kind are rendered as text). */
+static sqz_status kl_windows(job_state *s, subject *subj, const cJSON *spec, calibration *out,
+                             sqz_error *err)
+{
+    dataset *d;
+    tokenizer *tok;
+    (void)s;
+    sqz_status st = subject_tokenizer(subj, &tok, err);
+    if (!st) st = dataset_open(json_str(spec, "dataset", ""), &d, err);
+    if (st) return st;
+    int64_t context = subj->config.context, window = json_int(spec, "window", 0);
+    if (window <= 0) window = context < 256 ? context : 256;
+    int64_t tokens = json_int(spec, "tokens", 8192);
+    calibration_options o = {.samples = tokens > window ? tokens / window : 1, .seq_len = window};
+    st = calibration_make(d, tok, &o, out, err);
+    dataset_close(d);
+    return st;
+}
+
+static sqz_status kl_make(job_state *s, subject *subj, const cJSON *spec, cJSON *out,
+                          sqz_error *err)
+{
+    calibration w = {0};
+    model *m;
+    char digest[DIGEST_TEXT];
+    sqz_status st = kl_windows(s, subj, spec, &w, err);
+    if (!st) st = subject_model(subj, &m, err);
+    if (st) return st;
+    size_t n = (size_t)(w.windows * w.window * MODEL_KL_TOP);
+    int32_t *ids = malloc(n * sizeof *ids);
+    float *lp = malloc(n * sizeof *lp);
+    if (!ids || !lp) st = err_set(err, SQZ_E_NOMEM, "no memory for the record of the baseline");
+    if (!st) st = model_top_record(m, w.ids, w.windows, w.window, ids, lp, err);
+    if (!st) st = save_record(s, w.ids, w.windows, w.window, ids, lp, digest, err);
+    if (!st) {
+        cJSON_AddStringToObject(out, "record", digest);
+        json_add_num(out, "tokens", (double)(w.windows * w.window));
+    }
+    free(ids);
+    free(lp);
+    calibration_free(&w);
+    return st;
+}
+
+static sqz_status kl_measure(job_state *s, subject *subj, const char *digest, cJSON *out,
+                             sqz_error *err)
+{
+    model *m;
+    sqz_status st = object_verify(s->registry, digest, err);
+    if (!st) st = subject_model(subj, &m, err);
+    if (st) return st;
+    char *path = object_path(s->registry, digest);
+    st_file *f;
+    st = st_open(path, &f, err);
+    free(path);
+    if (st) return st;
+    const st_tensor *ids = st_find(f, "ids"), *top = st_find(f, "top_ids"),
+                    *lp = st_find(f, "top_logprobs");
+    double kl, se, ppl;
+    if (!ids || !top || !lp || ids->rank != 2 || top->bytes != ids->bytes * MODEL_KL_TOP ||
+        lp->bytes != top->bytes)
+        st = err_set(err, ERR_STORAGE, "%s is not a record of log-probabilities", digest);
+    if (!st)
+        st = model_kl(m, (const int32_t *)(const void *)ids->data, ids->shape[0], ids->shape[1],
+                      (const int32_t *)(const void *)top->data,
+                      (const float *)(const void *)lp->data, &kl, &se, &ppl, err);
+    if (!st) {
+        json_add_num(out, "mean", kl);
+        json_add_num(out, "stderr", se);
+        json_add_num(out, "perplexity", ppl);
+        json_add_num(out, "tokens", (double)(ids->shape[0] * ids->shape[1]));
+        cJSON_AddStringToObject(out, "kind",
+                                "partition over the 64 likeliest tokens: a lower bound");
+    }
+    st_close(f);
+    return st;
+}
+
+/* ---- the task
+ * ------------------------------------------------------------------------------------------------
+ */
+
+sqz_status task_eval(job_state *s, const cJSON *task, cJSON *result, sqz_error *err)
+{
+    subject *subj;
+    sqz_status st = job_subject(s, 1, 1, &subj, err);
+    if (st) return st;
+    cJSON *results = cJSON_AddObjectToObject(result, "results");
+    cJSON *items = cJSON_AddObjectToObject(result, "items");
+    const cJSON *evals = json_get(task, "evals"), *kl = json_get(task, "kl"), *spec;
+    char class[96];
+    backend_compute_class(&s->backend, subj->compute, class);
+    cJSON_AddStringToObject(result, "compute", subj->compute == SQZ_BF16 ? "bf16" : "fp32");
+    cJSON_AddStringToObject(result, "compute_class", class);
+    double from = s->part_from, to = s->part_to;
+    int n = cJSON_GetArraySize(evals) + (kl != NULL), i = 0;
+    cJSON_ArrayForEach(spec, evals)
+    {
+        s->part_from = from + (to - from) * i / n;
+        s->part_to = from + (to - from) * (i + 1) / n;
+        i++;
+        if (!st) st = run_eval(s, subj, spec, results, items, err);
+    }
+    if (!st && kl) {
+        cJSON *out = cJSON_AddObjectToObject(result, "kl");
+        const char *record = json_str(kl, "record", NULL);
+        if (job_tick(s, 0.5, "divergence from the baseline"))
+            st = err_set(err, SQZ_E_CANCELLED, "cancelled");
+        else
+            st = record ? kl_measure(s, subj, record, out, err) : kl_make(s, subj, kl, out, err);
+    }
+    s->part_from = from, s->part_to = to;
+    subject_close(subj);
+    return st;
+}

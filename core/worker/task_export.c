@@ -1,0 +1,562 @@
+/* task_export.c - writes the current artifact as a checkpoint folder that other tools load, and
+ * proves it.
+ *
+ * {"task":"export","format","output"}: the format plugin names tensors, layouts and config keys;
+ * this file owns the folder: shards, tokenizer files, validation_report.json, the load-back check,
+ * and that the folder appears whole or not at all. Load-back: the folder is opened again through
+ * its format; codes, scales and zeros of every linear must be bit-equal, every other tensor
+ * bit-identical to the source, logits equal at the same compute. */
+#include "quant/affine.h"
+#include "worker/tasks.h"
+#include <dirent.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { LOGIT_TOKENS = 32 };
+static const int64_t SHARD_BYTES = 5000000000; /* the hub's customary limit */
+
+typedef struct declared {
+    char *name;
+    int32_t dtype, rank;
+    int64_t shape[8], bytes;
+    int shard;
+} declared;
+
+typedef struct sink {
+    job_state *job;
+    subject *subject;
+    linear_spec *specs; /* all linears of all blocks */
+    int64_t n_specs;
+    int64_t held;    /* linear whose form is borrowed, or -1 */
+    const char *dir; /* NULL: only count */
+    declared *tensors;
+    int64_t n, room, bytes;
+    st_writer **shards;
+    int n_shards;
+    sqz_error error;
+    const sqz_host *host; /* of the format agent, for fail() */
+} sink;
+
+static sqz_status sink_fail(sink *k, sqz_status st)
+{
+    return st ? k->host->fail(k->host, st, k->error.text) : SQZ_OK;
+}
+
+/* ---- what the format reads
+ * ------------------------------------------------------------------------------ */
+
+static sqz_status ex_tensor(const sqz_export *e, int64_t i, sqz_tensor_view *out)
+{
+    sink *k = e->impl;
+    const checkpoint *c = k->subject->checkpoint;
+    if (i < 0 || i >= c->n_tensors)
+        return k->host->fail(k->host, SQZ_E_INVALID, "tensor index out of range");
+    const st_tensor *t = c->tensors[i];
+    *out = (sqz_tensor_view){.struct_size = sizeof *out,
+                             .dtype = t->dtype,
+                             .name = t->name,
+                             .rank = t->rank,
+                             .data = t->data,
+                             .bytes = t->bytes};
+    memcpy(out->shape, t->shape, sizeof out->shape);
+    return SQZ_OK;
+}
+
+static sqz_status ex_linear(const sqz_export *e, int64_t i, const char **module, sqz_weight *w)
+{
+    sink *k = e->impl;
+    if (i < 0 || i >= k->n_specs)
+        return k->host->fail(k->host, SQZ_E_INVALID, "linear index out of range");
+    if (k->held >= 0 && k->held != i) subject_linear_done(k->subject, k->specs[k->held].module);
+    k->held = i;
+    const linear_spec *spec = &k->specs[i];
+    *module = spec->module;
+    int form = subject_linear(k->subject, spec->module, w, &k->error);
+    if (form < 0) return sink_fail(k, form);
+    if (form == 1) return SQZ_OK;
+    const st_tensor *t = subject_dense(k->subject, spec->module);
+    if (!t)
+        return k->host->fail(k->host, SQZ_E_INVALID,
+                             "the source checkpoint lacks a linear's weight");
+    *w = (sqz_weight){.struct_size = sizeof *w,
+                      .dtype = t->dtype,
+                      .form = SQZ_FORM_DENSE,
+                      .rows = spec->rows,
+                      .cols = spec->cols,
+                      .data = t->data};
+    return SQZ_OK;
+}
+
+/* ---- what the format writes
+ * ------------------------------------------------------------------------------- */
+
+static sqz_status ex_declare(const sqz_export *e, const sqz_tensor_view *v)
+{
+    sink *k = e->impl;
+    int64_t bytes = st_dtype_bits(v->dtype);
+    if (v->rank < 0 || v->rank > ST_MAX_RANK || bytes == 0)
+        return k->host->fail(k->host, SQZ_E_INVALID,
+                             "a declared tensor has an impossible rank or dtype");
+    for (int i = 0; i < v->rank; i++)
+        if (v->shape[i] < 0 || __builtin_mul_overflow(bytes, v->shape[i], &bytes))
+            return k->host->fail(k->host, SQZ_E_INVALID, "a declared tensor is too large");
+    if (k->n == k->room) {
+        k->room = k->room ? 2 * k->room : 256;
+        k->tensors = realloc(k->tensors, (size_t)k->room * sizeof *k->tensors);
+        if (!k->tensors) abort();
+    }
+    declared *d = &k->tensors[k->n++];
+    *d = (declared){
+        .name = path_format("%s", v->name), .dtype = v->dtype, .rank = v->rank, .bytes = bytes / 8};
+    memcpy(d->shape, v->shape, sizeof d->shape);
+    k->bytes += d->bytes;
+    return SQZ_OK;
+}
+
+static char *shard_name(int i, int n)
+{
+    return n == 1 ? path_format("model.safetensors")
+                  : path_format("model-%05d-of-%05d.safetensors", i + 1, n);
+}
+
+/* Everything is declared: spread it over shards, open them. */
+static sqz_status open_shards(sink *k)
+{
+    int64_t filled = 0;
+    k->n_shards = 1;
+    for (int64_t i = 0; i < k->n; i++) {
+        if (filled > 0 && filled + k->tensors[i].bytes > SHARD_BYTES) k->n_shards++, filled = 0;
+        filled += k->tensors[i].bytes;
+        k->tensors[i].shard = k->n_shards - 1;
+    }
+    k->shards = calloc((size_t)k->n_shards, sizeof(st_writer *));
+    if (!k->shards) abort();
+    sqz_status st = SQZ_OK;
+    for (int s = 0; s < k->n_shards && !st; s++) {
+        char *name = shard_name(s, k->n_shards), *path = path_format("%s/%s", k->dir, name);
+        st = st_writer_new(path, &k->shards[s], &k->error);
+        free(name);
+        free(path);
+    }
+    for (int64_t i = 0; i < k->n && !st; i++) {
+        const declared *d = &k->tensors[i];
+        st =
+            st_writer_declare(k->shards[d->shard], d->name, d->dtype, d->rank, d->shape, &k->error);
+    }
+    return st;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const declared *)a)->name, ((const declared *)b)->name);
+}
+
+static sqz_status ex_write(const sqz_export *e, const char *name, const void *data, int64_t bytes)
+{
+    sink *k = e->impl;
+    if (!k->dir) return SQZ_E_CANCELLED; /* only counting: the declarations were all we wanted */
+    if (!k->shards) {
+        sqz_status st = open_shards(k);
+        if (st) return sink_fail(k, st);
+        qsort(k->tensors, (size_t)k->n, sizeof *k->tensors, by_name);
+    }
+    declared wanted = {.name = (char *)name};
+    const declared *d = bsearch(&wanted, k->tensors, (size_t)k->n, sizeof *k->tensors, by_name);
+    if (!d)
+        return k->host->fail(k->host, SQZ_E_INVALID, "a tensor was written that was not declared");
+    if (d->bytes != bytes)
+        return k->host->fail(k->host, SQZ_E_INVALID,
+                             "a tensor was written with another size than declared");
+    return sink_fail(k, st_writer_write(k->shards[d->shard], name, data, bytes, &k->error));
+}
+
+static sqz_status write_text(const char *dir, const char *file, const char *text, sqz_error *err)
+{
+    if (strchr(file, '/') || file[0] == '.')
+        return err_set(err, SQZ_E_INVALID, "\"%s\" is no plain file name", file);
+    char *path = path_format("%s/%s", dir, file);
+    sqz_status st = file_write(path, text, (int64_t)strlen(text), err);
+    free(path);
+    return st;
+}
+
+static sqz_status ex_text(const sqz_export *e, const char *file, const char *text)
+{
+    sink *k = e->impl;
+    return k->dir ? sink_fail(k, write_text(k->dir, file, text, &k->error)) : SQZ_OK;
+}
+
+static void sink_open(sink *k, job_state *s, subject *subj, const char *dir, sqz_export *e)
+{
+    const model_config *c = &subj->config;
+    *k = (sink){.job = s, .subject = subj, .dir = dir, .held = -1};
+    k->specs = calloc((size_t)(c->layers * MODEL_MAX_LINEARS), sizeof *k->specs);
+    if (!k->specs) abort();
+    for (int64_t l = 0; l < c->layers; l++)
+        k->n_specs += model_linears(c, l, k->specs + k->n_specs);
+    *e = (sqz_export){.struct_size = sizeof *e,
+                      .impl = k,
+                      .config_json = subj->checkpoint->config_text,
+                      .n_tensors = subj->checkpoint->n_tensors,
+                      .n_linears = k->n_specs,
+                      .tensor = ex_tensor,
+                      .linear = ex_linear,
+                      .declare = ex_declare,
+                      .write = ex_write,
+                      .text = ex_text};
+}
+
+/* Finishes the shards (or throws them away) and frees everything. */
+static sqz_status sink_close(sink *k, sqz_status st, sqz_error *err)
+{
+    if (k->held >= 0) subject_linear_done(k->subject, k->specs[k->held].module);
+    cJSON *index = cJSON_CreateObject();
+    json_add_num(cJSON_AddObjectToObject(index, "metadata"), "total_size", (double)k->bytes);
+    cJSON *map = cJSON_AddObjectToObject(index, "weight_map");
+    for (int s = 0; s < k->n_shards; s++) {
+        if (!k->shards[s]) continue;
+        if (st)
+            st_writer_abort(k->shards[s]);
+        else
+            st = st_writer_finish(k->shards[s], err);
+    }
+    for (int64_t i = 0; i < k->n; i++) {
+        char *name = shard_name(k->tensors[i].shard, k->n_shards);
+        cJSON_AddStringToObject(map, k->tensors[i].name, name);
+        free(name);
+        free(k->tensors[i].name);
+    }
+    if (!st && k->n_shards > 1) {
+        char *text = json_text(index, 1);
+        st = write_text(k->dir, "model.safetensors.index.json", text, err);
+        free(text);
+    }
+    cJSON_Delete(index);
+    free(k->tensors);
+    free(k->shards);
+    free(k->specs);
+    return st;
+}
+
+/* ---- choosing the format
+ * -------------------------------------------------------------------------------------- */
+
+typedef struct chosen {
+    agent *agent;
+    const sqz_format *format;
+} chosen;
+
+/* The named format, or the first whose check passes; the last refusal is the error. */
+static sqz_status choose_format(job_state *s, subject *subj, const char *name, chosen *out,
+                                sqz_error *err)
+{
+    const agent_info *only = NULL;
+    sqz_status st = name ? catalogue_find(s->catalogue, "format/1", name, &only, err) : SQZ_OK;
+    if (st) return st;
+    st = err_set(err, SQZ_E_UNSUPPORTED, "no format plugin that writes checkpoints is installed");
+    for (int i = 0; i < catalogue_count(s->catalogue); i++) {
+        const agent_info *info = only ? only : catalogue_at(s->catalogue, i);
+        if (info->shadowed || strcmp(info->kind, "format/1") != 0) continue;
+        agent *a;
+        st = agent_open(s->host, info, &a, err);
+        if (st) return st;
+        const sqz_format *f = agent_extension(a, SQZ_FORMAT_1);
+        if (f && f->check && f->export_model) {
+            sink k;
+            sqz_export e;
+            sink_open(&k, s, subj, NULL, &e);
+            k.host = agent_host(a);
+            st = f->check(agent_host(a), agent_self(a), &e);
+            if (st) agent_error(a, st, err);
+            sink_close(&k, SQZ_E_CANCELLED, NULL);
+            if (!st) {
+                *out = (chosen){a, f};
+                return SQZ_OK;
+            }
+        }
+        agent_close(a);
+        if (only) break;
+    }
+    return st;
+}
+
+int64_t export_bytes(job_state *s, subject *subj, const char *format)
+{
+    chosen c;
+    sink k;
+    sqz_export e;
+    if (choose_format(s, subj, format, &c, NULL)) return 0;
+    sink_open(&k, s, subj, NULL, &e);
+    k.host = agent_host(c.agent);
+    c.format->export_model(agent_host(c.agent), agent_self(c.agent), &e);
+    int64_t bytes = k.bytes;
+    sink_close(&k, SQZ_E_CANCELLED, NULL);
+    agent_close(c.agent);
+    return bytes;
+}
+
+/* ---- load-back
+ * ----------------------------------------------------------------------------------------------------
+ */
+
+static int same_affine(const sqz_affine *a, const sqz_affine *b)
+{
+    size_t groups = (size_t)(a->rows * affine_groups(a->cols, a->group_size));
+    return a->bits == b->bits && a->rows == b->rows && a->cols == b->cols &&
+           a->group_size == b->group_size &&
+           memcmp(a->codes, b->codes, (size_t)(a->rows * affine_row_bytes(a->bits, a->cols))) ==
+               0 &&
+           memcmp(a->scales, b->scales, groups * sizeof *a->scales) == 0 &&
+           memcmp(a->zeros, b->zeros, groups) == 0;
+}
+
+static sqz_status compare_forms(subject *ours, subject *theirs, int64_t *linears, sqz_error *err)
+{
+    linear_spec specs[MODEL_MAX_LINEARS];
+    sqz_status st = SQZ_OK;
+    for (int64_t l = 0; l < ours->config.layers; l++) {
+        int n = model_linears(&ours->config, l, specs);
+        for (int k = 0; k < n && !st; k++) {
+            sqz_weight a, b;
+            int fa = subject_linear(ours, specs[k].module, &a, err);
+            int fb = fa < 0 ? fa : subject_linear(theirs, specs[k].module, &b, err);
+            if (fa < 0 || fb < 0) return fa < 0 ? fa : fb;
+            if (fa != fb || (fa == 1 && !same_affine(a.affine, b.affine)))
+                st = err_set(err, ERR_STORAGE, "load-back: %s differs from what was evaluated",
+                             specs[k].module);
+            *linears += fa == 1;
+            if (fa == 1) subject_linear_done(ours, specs[k].module);
+            if (fb == 1) subject_linear_done(theirs, specs[k].module);
+        }
+    }
+    return st;
+}
+
+/* Every tensor of the source that is not a converted linear must be there, bit for bit. */
+static sqz_status compare_dense(subject *ours, subject *theirs, int64_t *tensors, sqz_error *err)
+{
+    for (int64_t i = 0; i < ours->checkpoint->n_tensors; i++) {
+        const st_tensor *a = ours->checkpoint->tensors[i],
+                        *b = checkpoint_find(theirs->checkpoint, a->name);
+        sqz_weight w;
+        char *module = path_format("%s", a->name), *dot = strrchr(module, '.');
+        int converted = 0;
+        if (dot && strcmp(dot, ".weight") == 0) {
+            *dot = 0;
+            converted = subject_linear(ours, module, &w, NULL) == 1;
+            if (converted) subject_linear_done(ours, module);
+        }
+        free(module);
+        if (converted) continue;
+        if (!b || b->dtype != a->dtype || b->bytes != a->bytes ||
+            memcmp(a->data, b->data, (size_t)a->bytes) != 0)
+            return err_set(err, ERR_STORAGE, "load-back: %s is not bit-identical to the source",
+                           a->name);
+        file_map_drop(a->data, a->bytes);
+        file_map_drop(b->data, b->bytes);
+        ++*tensors;
+    }
+    return SQZ_OK;
+}
+
+static sqz_status compare_logits(subject *ours, subject *theirs, double *worst, sqz_error *err)
+{
+    subject *both[2] = {ours, theirs};
+    int64_t vocab = ours->config.vocab,
+            tokens = ours->config.context < LOGIT_TOKENS ? ours->config.context : LOGIT_TOKENS;
+    float *logits = malloc((size_t)(2 * tokens * vocab) * sizeof *logits);
+    int32_t ids[LOGIT_TOKENS];
+    if (!logits)
+        return err_set(err, SQZ_E_NOMEM, "no memory for the logits of the load-back check");
+    for (int64_t i = 0; i < tokens; i++) ids[i] = (int32_t)((7919 * (i + 1)) % vocab);
+    sqz_status st = SQZ_OK;
+    for (int k = 0; k < 2 && !st; k++) {
+        model *m;
+        st = subject_model(both[k], &m, err);
+        if (!st) st = model_logits(m, ids, 1, tokens, logits + k * tokens * vocab, NULL, err);
+    }
+    *worst = 0;
+    for (int64_t i = 0; i < tokens * vocab && !st; i++)
+        *worst = fmax(*worst, fabs((double)logits[i] - (double)logits[tokens * vocab + i]));
+    free(logits);
+    if (!st && !(*worst == 0))
+        st = err_set(err, ERR_STORAGE,
+                     "load-back: logits differ by up to %g from the evaluated model's", *worst);
+    return st;
+}
+
+static sqz_status load_back(job_state *s, const char *dir, cJSON *report, sqz_error *err)
+{
+    subject *ours, *theirs;
+    int64_t linears = 0, tensors = 0;
+    double worst = 0;
+    sqz_status st = job_subject(s, 1, 0, &ours, err);
+    if (st) return st;
+    subject_options o = ours->options;
+    o.model = dir;
+    o.artifact = NULL;
+    o.compute = ours->compute == SQZ_BF16 ? "bf16" : "fp32";
+    st = subject_open(&o, &theirs, err);
+    if (st) {
+        subject_close(ours);
+        err_prefix(err, "load-back");
+        return st;
+    }
+    st = compare_forms(ours, theirs, &linears, err);
+    if (!st) st = compare_dense(ours, theirs, &tensors, err);
+    if (!st) st = compare_logits(ours, theirs, &worst, err);
+    json_add_num(report, "linears_bit_equal", (double)linears);
+    json_add_num(report, "tensors_bit_identical", (double)tensors);
+    json_add_num(report, "max_logit_difference", worst);
+    cJSON_AddStringToObject(report, "compute", o.compute);
+    subject_close(ours);
+    subject_close(theirs);
+    return st;
+}
+
+/* ---- the folder
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+static const char *const copied[] = {"tokenizer.json",
+                                     "tokenizer_config.json",
+                                     "special_tokens_map.json",
+                                     "added_tokens.json",
+                                     "vocab.json",
+                                     "merges.txt",
+                                     "tokenizer.model",
+                                     "generation_config.json",
+                                     "chat_template.jinja",
+                                     "chat_template.json",
+                                     NULL};
+
+static sqz_status copy_files(const char *from, const char *to, sqz_error *err)
+{
+    sqz_status st = SQZ_OK;
+    for (int i = 0; copied[i] && !st; i++) {
+        char *src = path_format("%s/%s", from, copied[i]),
+             *dst = path_format("%s/%s", to, copied[i]), *data;
+        int64_t bytes;
+        if (path_exists(src)) {
+            st = file_read(src, 256 << 20, &data, &bytes, err);
+            if (!st) {
+                st = file_write(dst, data, bytes, err);
+                free(data);
+            }
+        }
+        free(src);
+        free(dst);
+    }
+    return st;
+}
+
+/* quantization_config.json: the object that the format put into config.json, on its own. */
+static sqz_status write_quantization_config(const char *dir, sqz_error *err)
+{
+    char *path = path_format("%s/config.json", dir);
+    json_doc *doc;
+    sqz_status st = json_read(path, 16 << 20, 0, &doc, err);
+    free(path);
+    if (st) return st;
+    const cJSON *q = json_get(json_root(doc), "quantization_config");
+    char *text = q ? json_text(q, 1) : NULL;
+    if (text) st = write_text(dir, "quantization_config.json", text, err);
+    free(text);
+    json_free(doc);
+    return st;
+}
+
+static sqz_status write_folder(job_state *s, const char *format, const char *dir, cJSON *result,
+                               sqz_error *err)
+{
+    subject *subj;
+    chosen c;
+    sqz_status st = job_subject(s, 1, 0, &subj, err);
+    if (st) return st;
+    st = choose_format(s, subj, format, &c, err);
+    if (st) {
+        subject_close(subj);
+        return st;
+    }
+    sink k;
+    sqz_export e;
+    sink_open(&k, s, subj, dir, &e);
+    k.host = agent_host(c.agent);
+    st = c.format->export_model(agent_host(c.agent), agent_self(c.agent), &e);
+    if (st)
+        agent_error(c.agent, st, err);
+    else if (!k.shards)
+        st = err_set(err, SQZ_E_INTERNAL, "%s wrote no tensor", agent_describe(c.agent)->id);
+    json_add_num(result, "bytes", (double)k.bytes);
+    cJSON_AddStringToObject(result, "format", agent_describe(c.agent)->id);
+    st = sink_close(&k, st, err);
+    agent_close(c.agent);
+    if (!st) st = copy_files(job_model(s), dir, err);
+    if (!st) st = write_quantization_config(dir, err);
+    subject_close(subj);
+    return st;
+}
+
+static sqz_status write_validation(job_state *s, const char *dir, const cJSON *report,
+                                   sqz_error *err)
+{
+    cJSON *v = cJSON_CreateObject();
+    cJSON_AddStringToObject(v, "schema", "sqz.validation/1");
+    cJSON_AddStringToObject(v, "sqz", SQZ_VERSION);
+    cJSON_AddStringToObject(v, "artifact", s->artifact);
+    cJSON_AddStringToObject(v, "base", s->base);
+    cJSON_AddItemToObject(v, "load_back", cJSON_Duplicate(report, 1));
+    char *text = json_text(v, 1);
+    sqz_status st = write_text(dir, "validation_report.json", text, err);
+    free(text);
+    cJSON_Delete(v);
+    return st;
+}
+
+/* An existing output is replaced only when an earlier export made it (or it is empty). */
+static sqz_status check_output(const char *output, sqz_error *err)
+{
+    char *mark = path_format("%s/validation_report.json", output);
+    int ours = path_exists(mark), empty = 1;
+    free(mark);
+    DIR *d = opendir(output);
+    for (struct dirent *e; d && (e = readdir(d));)
+        empty = empty && (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."));
+    if (d) closedir(d);
+    if ((path_exists(output) && !path_is_dir(output)) || (!ours && !empty))
+        return err_set(err, ERR_USAGE,
+                       "%s exists and is not an export of sqz; choose another --output", output);
+    return SQZ_OK;
+}
+
+sqz_status task_export(job_state *s, const cJSON *task, cJSON *result, sqz_error *err)
+{
+    double start = now_s();
+    const char *output = json_str(task, "output", "");
+    if (!output[0]) return err_set(err, ERR_USAGE, "export: no output folder was given");
+    if (!s->artifact[0])
+        return err_set(err, ERR_USAGE, "export: there is no compressed model to write");
+    if (job_tick(s, 0, "writing the checkpoint")) return err_set(err, SQZ_E_CANCELLED, "cancelled");
+    sqz_status st = check_output(output, err);
+    if (!st) st = job_base(s, err);
+    if (st) return st;
+    char *tmp = path_format("%s.tmp.%d", output, (int)getpid());
+    dir_remove(tmp, NULL);
+    st = dir_make(tmp, err);
+    if (!st) st = write_folder(s, json_str(task, "format", NULL), tmp, result, err);
+    cJSON *report = cJSON_CreateObject();
+    if (!st && job_tick(s, 0.7, "load-back check")) st = err_set(err, SQZ_E_CANCELLED, "cancelled");
+    if (!st) st = load_back(s, tmp, report, err);
+    if (!st) st = write_validation(s, tmp, report, err);
+    cJSON_AddItemToObject(result, "load_back", report);
+    if (!st) st = dir_remove(output, err);
+    if (!st && rename(tmp, output))
+        st = err_set(err, ERR_STORAGE, "%s: cannot be moved into place: %m", output);
+    if (st) dir_remove(tmp, NULL);
+    free(tmp);
+    cJSON_AddStringToObject(result, "path", output);
+    json_add_num(result, "seconds", now_s() - start);
+    return st;
+}
