@@ -17,9 +17,17 @@
 enum { WORTH_REMEMBERING = 1 << 20, SETTLED_S = 2 };
 
 static const char *const small_files[] = {
-    "config.json",           "generation_config.json",  "tokenizer.json", "vocab.json",
-    "tokenizer_config.json", "special_tokens_map.json", "merges.txt",     "added_tokens.json",
-    "tokenizer.model",       "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "vocab.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "merges.txt",
+    "added_tokens.json",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "model.safetensors.index.json",
 };
 
 /* File of the cache that remembers this file's digest; NULL when it should not be remembered. */
