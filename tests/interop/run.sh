@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Comparisons with Python peers (make interop).  Uses the interpreter in $SQZ_PYTHON when set, else makes a
+# virtual environment under build/.  Not part of `make check`; results are recorded in docs/interop.md.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+python=${SQZ_PYTHON:-}
+if [ -z "$python" ]; then
+    venv=build/venv-interop
+    if [ ! -x $venv/bin/python ] || [ ! -e $venv/.ready ]; then
+        echo "interop: making $venv (a large download: torch and transformers)"
+        python3 -m venv $venv
+        $venv/bin/pip install -q -U pip
+        $venv/bin/pip install -q -r tests/interop/requirements.txt
+        BUILD_CUDA_EXT=0 $venv/bin/pip install -q --no-build-isolation gptqmodel
+        touch $venv/.ready
+    fi
+    python=$venv/bin/python
+fi
+exec "$python" tests/interop/interop.py "$@"
