@@ -1,0 +1,172 @@
+/* cmd_eval.c - sqz eval: a model on data sets, in a worker. */
+#include "cli/shared.h"
+#include "cli/terminal.h"
+#include "io/file.h"
+#include <stdlib.h>
+#include <string.h>
+
+static const cli_option options[] = {
+    {"dataset", CLI_LIST, "FILE", NULL, 0, 0,
+     "data set, or several with commas; recognised by its fields; NAME=FILE names the result"},
+    {"limit", CLI_INT, "N", "0", 0, 1e12, "only the first N rows (or windows); 0 = all"},
+    {"window", CLI_INT, "N", NULL, 2, 1e9,
+     "tokens per perplexity window (default: min(2048, the model's context))"},
+    {"batch-tokens", CLI_INT, "N", "0", 0, 1e9, "rows of a forward pass; 0 = chosen"},
+    {"document-tokens", CLI_CHOICE, "default|none|bos|eos|bos+eos", "default", 0, 0,
+     "special tokens around each document of a text set"},
+    {"use", CLI_TEXT, "EVAL", NULL, 0, 0, "evaluation plugin (default: by the fields of the rows)"},
+    {"items", CLI_TEXT, "FILE", NULL, 0, 0,
+     "write the outcome of every item as JSON (default with --json FILE: FILE.items.json)"},
+    COMPUTE_OPTION("auto"),
+};
+
+/* The key of a data set in the results: NAME of NAME=FILE, else the file's stem. */
+static char *stem(const char *spec)
+{
+    const char *equals = strchr(spec, '=');
+    if (equals && !memchr(spec, '/', (size_t)(equals - spec)))
+        return path_format("%.*s", (int)(equals - spec), spec);
+    const char *slash = strrchr(spec, '/'), *base = slash ? slash + 1 : spec;
+    const char *dot = strrchr(base, '.');
+    return path_format("%.*s", (int)(dot && dot > base ? dot - base : (long)strlen(base)), base);
+}
+
+static sqz_status add_eval(const cli *c, cJSON *evals, const char *spec, sqz_error *err)
+{
+    char *name = stem(spec);
+    const cJSON *other;
+    sqz_status s = SQZ_OK;
+    cJSON_ArrayForEach(other, evals) if (strcmp(json_str(other, "name", ""), name) == 0) s =
+        err_set(err, ERR_USAGE, "two data sets are called \"%s\"; name one: NAME=FILE", name);
+    if (!*spec) s = err_set(err, ERR_USAGE, "--dataset holds an empty name");
+    if (!s) {
+        cJSON *e = cJSON_CreateObject();
+        cJSON_AddItemToArray(evals, e);
+        cJSON_AddStringToObject(e, "name", name);
+        cJSON_AddStringToObject(e, "dataset", spec);
+        if (cli_int(c, "limit")) cJSON_AddNumberToObject(e, "limit", (double)cli_int(c, "limit"));
+        if (cli_given(c, "window"))
+            cJSON_AddNumberToObject(e, "window", (double)cli_int(c, "window"));
+        if (cli_given(c, "use")) cJSON_AddStringToObject(e, "use", cli_text(c, "use"));
+        cJSON_AddStringToObject(e, "document_tokens", cli_text(c, "document-tokens"));
+    }
+    free(name);
+    return s;
+}
+
+static sqz_status make_tasks(const cli *c, cJSON **out, sqz_error *err)
+{
+    const char *const *items;
+    int n = cli_list(c, "dataset", &items);
+    if (!n) return err_set(err, ERR_USAGE, "--dataset FILE is needed");
+    cJSON *tasks = cJSON_CreateArray(), *task = cJSON_CreateObject();
+    cJSON_AddItemToArray(tasks, task);
+    cJSON_AddStringToObject(task, "task", "eval");
+    if (cli_int(c, "batch-tokens"))
+        cJSON_AddNumberToObject(task, "batch_tokens", (double)cli_int(c, "batch-tokens"));
+    cJSON *evals = cJSON_AddArrayToObject(task, "evals");
+    sqz_status s = SQZ_OK;
+    for (int i = 0; i < n && !s; i++) {
+        char *copy = path_format("%s", items[i]), *save = NULL;
+        for (char *w = strtok_r(copy, ",", &save); w && !s; w = strtok_r(NULL, ",", &save))
+            s = add_eval(c, evals, w, err);
+        free(copy);
+    }
+    if (!s && !cJSON_GetArraySize(evals)) s = err_set(err, ERR_USAGE, "--dataset is empty");
+    if (s)
+        cJSON_Delete(tasks);
+    else
+        *out = tasks;
+    return s;
+}
+
+/* Per-item outcomes go to a file of their own: they are as many as the rows. */
+static sqz_status write_items(cli *c, const cJSON *items, sqz_error *err)
+{
+    const char *json = cli_text(c, "json"), *given = cli_text(c, "items");
+    if (!given && (!json || strcmp(json, "-") == 0)) return SQZ_OK;
+    char *path = given ? path_format("%s", given) : path_format("%s.items.json", json);
+    char *text = json_text(items, 0);
+    sqz_status s = text ? file_printf(path, err, "%s\n", text)
+                        : err_set(err, SQZ_E_NOMEM, "no memory for the items");
+    if (!s) cJSON_AddStringToObject(c->json, "items", path);
+    free(text);
+    free(path);
+    return s;
+}
+
+static int is_metric(const cJSON *m, const cJSON *all)
+{
+    static const char *const other[] = {"n", "seconds", "tokens_per_second", "tokens"};
+    const char *name = m->string;
+    size_t n = strlen(name);
+    (void)all;
+    if (!cJSON_IsNumber(m) || (n > 7 && strcmp(name + n - 7, "_stderr") == 0)) return 0;
+    for (size_t i = 0; i < sizeof other / sizeof *other; i++)
+        if (strcmp(name, other[i]) == 0) return 0;
+    return 1;
+}
+
+static void say(const cli *c)
+{
+    const cJSON *task, *m;
+    char took[32];
+    cJSON_ArrayForEach(task, json_get(c->json, "results"))
+    {
+        format_seconds(json_num(task, "seconds", 0), took);
+        cli_say(c, "%s%s%s  n %lld, %s\n", term_on(stdout, TERM_BOLD), task->string,
+                term_off(stdout), (long long)json_int(task, "n", 0), took);
+        cJSON_ArrayForEach(m, task)
+        {
+            if (!is_metric(m, task)) continue;
+            char key[160];
+            snprintf(key, sizeof key, "%s_stderr", m->string);
+            double se = json_num(task, key, -1);
+            cli_say(c, "  %-18s %.6g", m->string, m->valuedouble);
+            if (se >= 0) cli_say(c, " \u00b1 %.2g", se);
+            cli_say(c, "\n");
+        }
+    }
+}
+
+static sqz_status run(cli *c, sqz_error *err)
+{
+    one_step o = {.title = "eval", .model = c->args[0], .compute = cli_text(c, "compute")};
+    one_step_result r;
+    sqz_status s = make_tasks(c, &o.tasks, err);
+    if (!s) s = one_step_run(c, &o, &r, err);
+    if (s) return s;
+    cJSON *task = cJSON_GetArrayItem(r.results, 0), *item;
+    cJSON *items = cJSON_DetachItemFromObjectCaseSensitive(task, "items");
+    cJSON_AddStringToObject(c->json, "model", c->args[0]);
+    cJSON_DeleteItemFromObjectCaseSensitive(task, "task");
+    while ((item = task->child)) {
+        cJSON_DetachItemViaPointer(task, item);
+        char *key = path_format("%s", item->string);
+        cJSON_AddItemToObject(c->json, key, item);
+        free(key);
+    }
+    cJSON_AddNumberToObject(c->json, "peak_rss_bytes", (double)r.peak_rss_bytes);
+    if (items) s = write_items(c, items, err);
+    cJSON_Delete(items);
+    if (!s) say(c);
+    one_step_free(&r);
+    return s;
+}
+
+const command cmd_eval = {
+    .name = "eval",
+    .arguments = "MODEL",
+    .min_args = 1,
+    .max_args = 1,
+    .summary = "measure a model on data sets",
+    .details =
+        "The kind of a data set follows from its fields: {question, answer} = generation with "
+        "exact match; {ctx|question, endings|choices, label|answer} = multiple choice by "
+        "log-likelihood; {text} or .txt = perplexity. Known task names (gsm8k, hellaswag ...) "
+        "are not built yet.",
+    .examples = "  sqz eval examples/tiny-arith/model --dataset "
+                "examples/tiny-arith/data/test.jsonl --window 256\n"
+                "  sqz eval out/q4 --dataset problems.jsonl,endings.jsonl --limit 100 --json -\n",
+    OPTIONS(options),
+    .run = run};

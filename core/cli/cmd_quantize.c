@@ -1,0 +1,220 @@
+/* cmd_quantize.c - sqz quantize: one method step and an export, in a worker. */
+#include "cli/shared.h"
+#include "cli/terminal.h"
+#include "data/data.h"
+#include "io/file.h"
+#include <stdlib.h>
+#include <string.h>
+
+static const cli_option options[] = {
+    {"method", CLI_TEXT, "ID", NULL, 0, 0, "method plugin, such as gptq or org.sqz.gptq"},
+    {"output", CLI_TEXT, "DIR", NULL, 0, 0, "folder of the exported checkpoint"},
+    {"bits", CLI_INT, "N", NULL, 1, 16, "bits per weight (default: the method's)"},
+    {"group-size", CLI_INT, "N", NULL, -1, 1 << 20,
+     "weights that share a scale; -1 = a whole row (default: the method's)"},
+    {"symmetric", CLI_FLAG, NULL, NULL, 0, 0, "grid symmetric around zero"},
+    {"asymmetric", CLI_FLAG, NULL, NULL, 0, 0, "grid with a zero point of its own per group"},
+    {"calibration", CLI_TEXT, "FILE", NULL, 0, 0, "data set that the method may look at"},
+    {"samples", CLI_INT, "N", "128", 1, 1e9, "calibration windows"},
+    {"seq-len", CLI_INT, "N", NULL, 1, 1e9,
+     "tokens per calibration window (default: min(2048, the model's context))"},
+    {"shuffle", CLI_FLAG, NULL, NULL, 0, 0,
+     "draw the windows by the seed instead of taking the first"},
+    {"document-tokens", CLI_CHOICE, "default|none|bos|eos|bos+eos", "default", 0, 0,
+     "special tokens around each calibration document"},
+    {"format", CLI_TEXT, "NAME", NULL, 0, 0, "format plugin (default: the best that can hold it)"},
+    {"param", CLI_LIST, "K=V", NULL, 0, 0,
+     "any other parameter of the method; `sqz plugin info METHOD` lists them"},
+    COMPUTE_OPTION("auto"),
+};
+
+/* The row of a parameter in the method's description, or NULL. */
+static const cJSON *find_param(const agent_info *method, const char *name)
+{
+    const cJSON *p;
+    cJSON_ArrayForEach(p, method->params) if (strcmp(json_str(p, "name", ""), name) == 0) return p;
+    return NULL;
+}
+
+/* A value as typed on the command line: the parameter's own default says whether it is text. */
+static cJSON *typed_value(const cJSON *param, const char *text)
+{
+    const char *type = json_str(param, "type", "");
+    if (param && (strcmp(type, "text") == 0 || strcmp(type, "choice") == 0))
+        return cJSON_CreateString(text);
+    cJSON *v = cJSON_Parse(text);
+    if (v && (cJSON_IsNumber(v) || cJSON_IsBool(v))) return v;
+    cJSON_Delete(v);
+    return cJSON_CreateString(text);
+}
+
+static sqz_status add_param(cJSON *with, const agent_info *method, const char *pair, sqz_error *err)
+{
+    const char *equals = strchr(pair, '=');
+    if (!equals || equals == pair)
+        return err_set(err, ERR_USAGE, "--param %s: write name=value", pair);
+    char *name = path_format("%.*s", (int)(equals - pair), pair);
+    cJSON_DeleteItemFromObjectCaseSensitive(with, name);
+    cJSON_AddItemToObject(with, name, typed_value(find_param(method, name), equals + 1));
+    free(name);
+    return SQZ_OK;
+}
+
+/* "with" of the step: the named options and --param, checked against the method's own rows. */
+static sqz_status make_with(const cli *c, const agent_info *method, cJSON *with, sqz_error *err)
+{
+    if (cli_flag(c, "symmetric") && cli_flag(c, "asymmetric"))
+        return err_set(err, ERR_USAGE, "--symmetric and --asymmetric exclude each other");
+    if (cli_given(c, "bits")) json_add_num(with, "bits", (double)cli_int(c, "bits"));
+    if (cli_given(c, "group-size"))
+        json_add_num(with, "group_size", (double)cli_int(c, "group-size"));
+    if (cli_flag(c, "symmetric") || cli_flag(c, "asymmetric"))
+        cJSON_AddBoolToObject(with, "symmetric", cli_flag(c, "symmetric"));
+    const char *const *pairs;
+    int n = cli_list(c, "param", &pairs);
+    sqz_status s = SQZ_OK;
+    for (int i = 0; i < n && !s; i++) s = add_param(with, method, pairs[i], err);
+    cJSON *resolved = NULL;
+    if (!s) s = params_resolve(method, with, NULL, &resolved, err);
+    cJSON_Delete(resolved);
+    return s;
+}
+
+static cJSON *make_calibration(const cli *c)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "source", cli_text(c, "calibration"));
+    cJSON_AddNumberToObject(o, "samples", (double)cli_int(c, "samples"));
+    if (cli_given(c, "seq-len"))
+        cJSON_AddNumberToObject(o, "seq_len", (double)cli_int(c, "seq-len"));
+    cJSON_AddBoolToObject(o, "shuffle", cli_flag(c, "shuffle"));
+    cJSON_AddNumberToObject(o, "seed", (double)cli_seed(c));
+    cJSON_AddStringToObject(o, "document_tokens", cli_text(c, "document-tokens"));
+    return o;
+}
+
+/* [steps, export]; also validates everything that can be known before a worker starts. */
+static sqz_status make_tasks(const cli *c, cJSON **out, sqz_error *err)
+{
+    catalogue *cat;
+    const agent_info *method, *format;
+    cJSON *with = cJSON_CreateObject();
+    sqz_status s = cli_catalogue(c, &cat, err);
+    if (s) {
+        cJSON_Delete(with);
+        return s;
+    }
+    s = catalogue_find(cat, "method/1", cli_text(c, "method"), &method, err);
+    if (!s) s = make_with(c, method, with, err);
+    if (!s && cli_given(c, "format"))
+        s = catalogue_find(cat, "format/1", cli_text(c, "format"), &format, err);
+    if (!s) {
+        *out = cJSON_CreateArray();
+        cJSON *steps = cJSON_CreateObject(), *export = cJSON_CreateObject(),
+              *step = cJSON_CreateObject();
+        cJSON_AddItemToArray(*out, steps);
+        cJSON_AddItemToArray(*out, export);
+        cJSON_AddStringToObject(steps, "task", "steps");
+        if (cli_given(c, "calibration"))
+            cJSON_AddItemToObject(steps, "calibration", make_calibration(c));
+        cJSON_AddStringToObject(step, "use", method->id);
+        cJSON_AddItemToObject(step, "with", cJSON_Duplicate(with, 1));
+        cJSON_AddItemToArray(cJSON_AddArrayToObject(steps, "steps"), step);
+        cJSON_AddStringToObject(export, "task", "export");
+        if (cli_given(c, "format")) {
+            cJSON_AddStringToObject(steps, "format", cli_text(c, "format"));
+            cJSON_AddStringToObject(export, "format", cli_text(c, "format"));
+        }
+        cJSON_AddStringToObject(export, "output", cli_text(c, "output"));
+    }
+    cJSON_Delete(with);
+    catalogue_close(cat);
+    return s;
+}
+
+/* ---- the contract's object, and a summary for people ----------------------------------------- */
+static void move(cJSON *to, cJSON *from, const char *key)
+{
+    cJSON *item = cJSON_DetachItemFromObjectCaseSensitive(from, key);
+    if (item) cJSON_AddItemToObject(to, key, item);
+}
+
+static void add_json(cli *c, one_step_result *r)
+{
+    cJSON *steps = cJSON_GetArrayItem(r->results, 0), *export = cJSON_GetArrayItem(r->results, 1);
+    cJSON *step = cJSON_GetArrayItem(json_get(steps, "steps"), 0), *j = c->json;
+    cJSON_AddStringToObject(j, "method", json_str(step, "use", cli_text(c, "method")));
+    cJSON_AddItemToObject(j, "params", cJSON_Duplicate(json_get(step, "with"), 1));
+    cJSON_AddBoolToObject(j, "reused", json_bool(step, "reused", 0));
+    move(j, steps, "effective_bits_per_weight");
+    move(j, export, "bytes");
+    move(j, steps, "seconds");
+    cJSON *seconds = json_get(j, "seconds");
+    json_add_num(seconds, "export", json_num(export, "seconds", 0));
+    json_add_num(seconds, "total", r->seconds);
+    cJSON_AddNumberToObject(j, "peak_rss_bytes", (double)r->peak_rss_bytes);
+    move(j, steps, "calibration");
+    move(j, steps, "layers");
+    move(j, steps, "artifact");
+    move(j, export, "format");
+    move(j, export, "load_back");
+    cJSON_AddStringToObject(j, "output", json_str(export, "path", cli_text(c, "output")));
+}
+
+static void say(const cli *c)
+{
+    char bytes[32], total[32], rss[32];
+    const cJSON *j = c->json, *layer;
+    double worst = -1;
+    const char *name = "";
+    cJSON_ArrayForEach(layer, json_get(j, "layers"))
+    {
+        double e = json_num(layer, "relative_error", 0);
+        if (e > worst) worst = e, name = json_str(layer, "name", "");
+    }
+    format_size(json_int(j, "bytes", 0), bytes);
+    format_size(json_int(j, "peak_rss_bytes", 0), rss);
+    format_seconds(json_num(json_get(j, "seconds"), "total", 0), total);
+    cli_say(c, "%s  %s, %.3f bits per weight, %s, peak memory %s\n", json_str(j, "output", ""),
+            bytes, json_num(j, "effective_bits_per_weight", 0), total, rss);
+    const cJSON *cal = json_get(j, "calibration");
+    if (cal)
+        cli_say(c, "calibrated on %lld tokens%s%s\n", (long long)json_int(cal, "tokens", 0),
+                json_bool(cal, "cached", 0) ? ", statistics from an earlier run" : "",
+                json_bool(j, "reused", 0) ? "; the same step was done before and is reused" : "");
+    if (worst >= 0)
+        cli_say(c, "%d linears; largest relative error %.4g in %s\n",
+                cJSON_GetArraySize(json_get(j, "layers")), worst, name);
+}
+
+static sqz_status run(cli *c, sqz_error *err)
+{
+    if (!cli_given(c, "method") || !cli_given(c, "output"))
+        return err_set(err, ERR_USAGE, "--method and --output are needed");
+    one_step o = {.title = "quantize", .model = c->args[0], .compute = cli_text(c, "compute")};
+    one_step_result r;
+    sqz_status s = make_tasks(c, &o.tasks, err);
+    if (!s) s = one_step_run(c, &o, &r, err);
+    if (s) return s;
+    add_json(c, &r);
+    say(c);
+    one_step_free(&r);
+    return SQZ_OK;
+}
+
+const command cmd_quantize = {
+    .name = "quantize",
+    .arguments = "MODEL",
+    .min_args = 1,
+    .max_args = 1,
+    .summary = "one method step and an export",
+    .details =
+        "Makes one compressed checkpoint, without a search. The calibration file is taken as "
+        "it is. Statistics and finished steps are kept in the registry and reused.",
+    .examples =
+        "  sqz quantize examples/tiny-arith/model --method gptq --bits 4 --group-size 128 \\\n"
+        "      --calibration examples/tiny-arith/data/calib.jsonl --seq-len 256 --output out/q4\n"
+        "  sqz quantize MODEL --method rtn --bits 8 --asymmetric --output out/q8 --json -\n"
+        "  sqz quantize MODEL --method gptq --param damp=0.02 --calibration c.jsonl --output o\n",
+    OPTIONS(options),
+    .run = run};

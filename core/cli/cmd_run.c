@@ -1,0 +1,225 @@
+/* cmd_run.c - sqz run and sqz plan: the coordinator's run, rendered.
+ *
+ * The run itself knows no terminal and no signals; here its events become lines, and Ctrl-C becomes
+ * run_cancel: the first stops asking and leaves a report, the second stops at once. */
+#include "cli/study.h"
+#include "cli/terminal.h"
+#include "io/file.h"
+#include "report/report.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const cli_option run_options_table[] = {
+    STUDY_OPTIONS,
+    {"resume", CLI_TEXT, "RUN", NULL, 0, 0, "continue the run of this folder"},
+    {"yes", CLI_FLAG, NULL, NULL, 0, 0, "never ask, take the defaults"},
+};
+
+static void on_signal(void *ctx, int count)
+{
+    run_cancel(ctx, count > 1 ? 2 : 1);
+}
+
+static sqz_status resume_conflicts(const cli *c, sqz_error *err)
+{
+    static const char *const others[] = {"config",   "model", "dataset", "budget",
+                                         "max-vram", "set",   "output"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (cli_given(c, others[i]))
+            return err_set(err, ERR_USAGE,
+                           "--resume continues the run as recorded; --%s would "
+                           "change it",
+                           others[i]);
+    return SQZ_OK;
+}
+
+/* The report must exist however the run ended; its failure matters only when nothing else failed.
+ */
+static sqz_status leave_report(const run *r, sqz_status finished, sqz_error *err)
+{
+    sqz_error local = {0};
+    sqz_status s = report_write(run_dir(r), &local);
+    if (!s) return finished;
+    terminal_log(SQZ_LOG_WARN, "report: %s", local.text);
+    if (finished) return finished;
+    *err = local;
+    return s;
+}
+
+static void tell_result(cli *c, const run *r, sqz_status state)
+{
+    char *dir = cli_absolute(run_dir(r));
+    const cJSON *front = run_front(r);
+    cli_say(c, "\n");
+    view_front(c, front, run_baseline(r));
+    cli_say(c, "\n%s/report.html\n", dir);
+    cJSON_AddStringToObject(c->json, "id", run_id(r));
+    cJSON_AddStringToObject(c->json, "output", dir);
+    cJSON_AddStringToObject(c->json, "state", state ? err_name(state) : "ok");
+    cJSON_AddNumberToObject(c->json, "trials", (double)run_trial_count(r));
+    char *report = path_format("%s/report.html", dir);
+    cJSON_AddStringToObject(c->json, "report", report);
+    if (front) cJSON_AddItemToObject(c->json, "pareto", cJSON_Duplicate(front, 1));
+    free(report);
+    free(dir);
+}
+
+static sqz_status drive(cli *c, run *r, sqz_error *err)
+{
+    int more = 1;
+    sqz_status s = SQZ_OK;
+    sqz_error step_error = {0};
+    signals_tell(on_signal, r);
+    progress_begin("run");
+    while (more && !s) s = run_step(r, &more, &step_error);
+    progress_end();
+    sqz_error finish_error = {0};
+    sqz_status finished = run_finish(r, &finish_error);
+    signals_tell(NULL, NULL);
+    if (s) finished = s, finish_error = step_error;
+    *err = finish_error;
+    finished = leave_report(r, finished, err);
+    tell_result(c, r, finished);
+    if (finished == SQZ_E_CANCELLED && !err->text[0])
+        err_set(err, finished, "interrupted; `sqz run --resume %s` continues", run_dir(r));
+    return finished;
+}
+
+static sqz_status run_command(cli *c, sqz_error *err)
+{
+    catalogue *cat = NULL;
+    config *cfg = NULL;
+    run *r = NULL;
+    view v = {.c = c};
+    const char *resume = cli_text(c, "resume");
+    sqz_status s = resume ? resume_conflicts(c, err) : study_config(c, &cfg, err);
+    if (!s) s = cfg ? study_catalogue(c, cfg, &cat, err) : cli_catalogue(c, &cat, err);
+    if (!s) {
+        char *store = cli_registry_dir(c);
+        run_options ro = {.config = cfg,
+                          .catalogue = cat,
+                          .output = cli_text(c, "output"),
+                          .store = store,
+                          .threads = cli_threads(c),
+                          .observer = view_event,
+                          .observer_ctx = &v};
+        s = resume ? run_resume(resume, &ro, &r, err) : run_open(&ro, &r, err);
+        if (!s) s = drive(c, r, err);
+        free(store);
+    }
+    if (r) run_close(r);
+    if (cat) catalogue_close(cat);
+    if (cfg) config_free(cfg);
+    return s;
+}
+
+const command cmd_run = {
+    .name = "run",
+    .arguments = "",
+    .summary = "search for the Pareto front of compressed models and leave a report",
+    .details =
+        "Tries compression strategies in worker processes, measures them, exports the front "
+        "and writes report.html. `sqz --config F` and `sqz --model M --dataset D` are the same "
+        "without the word run. The first Ctrl-C stops asking and leaves a report (exit 130), "
+        "the second stops at once; --resume continues after either, and after a crash.",
+    .examples =
+        "  sqz --config configs/pipelines/quickstart.json\n"
+        "  sqz --model examples/tiny-arith/model --dataset examples/tiny-arith/data/test.jsonl "
+        "--budget 12trials --yes\n"
+        "  sqz run --config p.json --set budget.trials=20 --output runs/a\n"
+        "  sqz run --resume runs/a\n",
+    OPTIONS(run_options_table),
+    .run = run_command};
+
+/* ---- sqz plan -------------------------------------------------------------------------------- */
+static const cli_option plan_options[] = {STUDY_OPTIONS};
+
+static void say_value(const cli *c, const cJSON *entry)
+{
+    char *value = json_text(json_get(entry, "value"), 0);
+    cli_say(c, "  %-24s %-36s %s%s%s\n", entry->string, value ? value : "",
+            term_on(stdout, TERM_DIM), json_str(entry, "origin", ""), term_off(stdout));
+    free(value);
+}
+
+static void say_predicted(const cli *c, const cJSON *p)
+{
+    char bytes[32], memory[32], seconds[32];
+    format_size(json_int(p, "bytes", 0), bytes);
+    format_size(json_int(p, "memory_bytes", 0), memory);
+    format_seconds(json_num(p, "seconds", NAN), seconds);
+    cli_say(c, "%10s %12s %10s", bytes, memory, seconds);
+}
+
+static void say_plan(const cli *c, const cJSON *plan)
+{
+    const cJSON *item;
+    const char *b = term_on(stdout, TERM_BOLD), *n = term_off(stdout);
+    cli_say(c, "%sWhat follows from the model, the data and the configuration%s\n", b, n);
+    cJSON_ArrayForEach(item, json_get(plan, "spec")) say_value(c, item);
+    cli_say(c, "\n%sMethods and what is searched%s\n", b, n);
+    cJSON_ArrayForEach(item, json_get(plan, "methods"))
+    {
+        char *params = json_text(json_get(item, "params"), 0);
+        cli_say(c, "  %-24s %s\n", json_str(item, "id", "?"), params ? params : "");
+        free(params);
+    }
+    cli_say(c, "\n%s%-36s %10s %12s %10s%s\n", b, "First strategies (predicted)", "file", "memory",
+            "time", n);
+    cJSON_ArrayForEach(item, json_get(plan, "seeds"))
+    {
+        const cJSON *refused = json_get(item, "refused");
+        cli_say(c, "  %-34s ", json_str(item, "label", "?"));
+        say_predicted(c, json_get(item, "predicted"));
+        if (cJSON_IsString(refused)) cli_say(c, "  refused: %s", refused->valuestring);
+        cli_say(c, "\n");
+    }
+    const cJSON *total = json_get(plan, "predicted"), *memory = json_get(plan, "memory");
+    char time[32], disk[32], have[32];
+    format_seconds(json_num(total, "seconds", NAN), time);
+    format_size(json_int(total, "disk_bytes", 0), disk);
+    format_size(json_int(memory, "available_bytes", 0), have);
+    cli_say(c,
+            "\nin all about %s and %s of disk; %s of memory are free here; %lld points can be "
+            "searched\n",
+            time, disk, have, (long long)json_int(plan, "space_points", 0));
+}
+
+static sqz_status plan_command(cli *c, sqz_error *err)
+{
+    catalogue *cat = NULL;
+    config *cfg = NULL;
+    cJSON *plan = NULL;
+    sqz_status s = study_config(c, &cfg, err);
+    if (!s) s = study_catalogue(c, cfg, &cat, err);
+    if (!s) {
+        char *store = cli_registry_dir(c);
+        run_options ro = {.config = cfg,
+                          .catalogue = cat,
+                          .output = cli_text(c, "output"),
+                          .store = store,
+                          .threads = cli_threads(c)};
+        s = run_plan(&ro, &plan, err);
+        free(store);
+    }
+    if (!s) {
+        say_plan(c, plan);
+        cJSON_Delete(c->json);
+        c->json = plan;
+    }
+    if (cat) catalogue_close(cat);
+    if (cfg) config_free(cfg);
+    return s;
+}
+
+const command cmd_plan = {
+    .name = "plan",
+    .arguments = "",
+    .summary = "what a run would do: every inferred value with its origin, predicted size and time",
+    .details = "Nothing is executed and no folder is made. --model may be a bare name here.",
+    .examples = "  sqz plan --model examples/tiny-arith/model --dataset "
+                "examples/tiny-arith/data/arith_test.jsonl\n"
+                "  sqz plan --config pipeline.json --json plan.json\n",
+    OPTIONS(plan_options),
+    .run = plan_command};

@@ -1,0 +1,61 @@
+/* shared.h - a model as the user named it, opened for a command that runs in this process. */
+#ifndef SQZ_CORE_CLI_SHARED_H
+#define SQZ_CORE_CLI_SHARED_H
+#include "cli/cli.h"
+#include "worker/subject.h"
+#include "worker/worker.h"
+
+/* MODEL: a folder, or an artifact of the registry (digest, prefix, tag) on top of its source
+ * folder. */
+typedef struct model_ref {
+    char *folder;
+    char digest[DIGEST_TEXT]; /* "" = the folder as it is */
+    registry *registry;       /* open when digest is set */
+} model_ref;
+/* Refuses by name what is neither, and says what works. */
+sqz_status model_ref_open(const cli *, const char *word, model_ref *out, sqz_error *err);
+void model_ref_free(model_ref *);
+
+typedef struct in_process {
+    model_ref ref;
+    catalogue *catalogue;
+    host *host;
+    backend backend;
+    subject *subject;
+    model *model;
+} in_process;
+/* Everything a forward needs, by --compute.  Ctrl-C stops the model at its next tick. */
+sqz_status in_process_open(const cli *, const char *word, int resident, in_process *out,
+                           sqz_error *err);
+void in_process_close(in_process *);
+int in_process_tick(void *ctx, double done, const char *what);
+const char *compute_word(int32_t compute);
+int cli_json_stdout(const cli *);
+/* A whole file, or stdin for "-"; zero-terminated, caller frees. */
+sqz_status read_text(const char *file, char **data, int64_t *bytes, sqz_error *err);
+
+/* One job in a worker of its own, with progress on the terminal: the contract that trials use, too.
+ * tasks becomes part of the job (owned).  *results: array of task results, caller frees. */
+typedef struct one_step {
+    const char *title;   /* of the progress line */
+    const char *model;   /* as the user wrote it */
+    const char *compute; /* or NULL */
+    cJSON *tasks;
+} one_step;
+typedef struct one_step_result {
+    cJSON *results; /* array */
+    double seconds;
+    int64_t peak_rss_bytes;
+} one_step_result;
+sqz_status one_step_run(const cli *, const one_step *, one_step_result *out, sqz_error *err);
+void one_step_free(one_step_result *);
+
+#define COMPUTE_OPTION(fallback)                                                                   \
+    {                                                                                              \
+        "compute", CLI_CHOICE, "auto|fp32|bf16", fallback, 0, 0,                                   \
+            "products in float32, or of bfloat16 inputs with float32 sums; auto = bf16 where the " \
+            "CPU "                                                                                 \
+            "multiplies it fast and the checkpoint is 16-bit"                                      \
+    }
+#define OPTIONS(table) .options = table, .n_options = sizeof table / sizeof *table
+#endif

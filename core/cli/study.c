@@ -1,0 +1,273 @@
+/* study.c - see study.h. */
+#include "cli/study.h"
+#include "cli/terminal.h"
+#include "io/file.h"
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- from the command line to a configuration ------------------------------------------------ */
+typedef struct overrides {
+    config_override *rows;
+    int n;
+} overrides;
+
+/* text becomes the overrides' */
+static void add(overrides *o, char *text, const char *origin)
+{
+    config_override *grown = realloc(o->rows, ((size_t)o->n + 1) * sizeof *grown);
+    if (!grown) abort();
+    o->rows = grown;
+    o->rows[o->n++] = (config_override){text, origin};
+}
+
+/* Commas and repetition both make a list; one data set stays a plain string. */
+static void add_datasets(const cli *c, overrides *o)
+{
+    const char *const *given;
+    int n = cli_list(c, "dataset", &given);
+    if (!n) return;
+    cJSON *all = cJSON_CreateArray();
+    for (int i = 0; i < n; i++) {
+        char *copy = path_format("%s", given[i]), *save = NULL;
+        for (char *w = strtok_r(copy, ",", &save); w; w = strtok_r(NULL, ",", &save))
+            cJSON_AddItemToArray(all, cJSON_CreateString(w));
+        free(copy);
+    }
+    char *text = json_text(all, 0);
+    add(o, path_format("dataset=%s", text), "--dataset");
+    free(text);
+    cJSON_Delete(all);
+}
+
+/* "12trials" or "12 trials" or a duration. */
+static sqz_status add_budget(overrides *o, const char *text, sqz_error *err)
+{
+    char *end;
+    long long n = strtoll(text, &end, 10);
+    double seconds;
+    while (*end == ' ') end++;
+    if (end != text && (strcmp(end, "trials") == 0 || strcmp(end, "trial") == 0) && n > 0) {
+        add(o, path_format("budget.trials=%lld", n), "--budget");
+        return SQZ_OK;
+    }
+    if (parse_seconds(text, &seconds, NULL) || !(seconds > 0))
+        return err_set(err, ERR_USAGE, "--budget %s: write 2h, 90s or 12trials", text);
+    add(o, path_format("budget.wall=%s", text), "--budget");
+    return SQZ_OK;
+}
+
+sqz_status study_config(const cli *c, config **out, sqz_error *err)
+{
+    if (cli_given(c, "target"))
+        return err_set(err, ERR_USAGE,
+                       "--target is not built yet; runs measure on this machine, and "
+                       "--max-vram limits the memory");
+    if (!cli_given(c, "config") && !(cli_given(c, "model") && cli_given(c, "dataset")))
+        return err_set(err, ERR_USAGE, "give --config FILE, or --model MODEL and --dataset FILE");
+    overrides o = {0};
+    sqz_status s = SQZ_OK;
+    const char *const *list;
+    if (cli_given(c, "model")) add(&o, path_format("model=%s", cli_text(c, "model")), "--model");
+    add_datasets(c, &o);
+    int n = cli_list(c, "budget", &list);
+    for (int i = 0; i < n && !s; i++) s = add_budget(&o, list[i], err);
+    if (cli_given(c, "max-vram"))
+        add(&o, path_format("constraints.max_vram=%s", cli_text(c, "max-vram")), "--max-vram");
+    if (cli_given(c, "seed")) add(&o, path_format("seed=%s", cli_text(c, "seed")), "--seed");
+    n = cli_list(c, "set", &list);
+    for (int i = 0; i < n; i++) add(&o, path_format("%s", list[i]), "--set");
+    if (!s) s = config_load(cli_text(c, "config"), o.rows, o.n, out, err);
+    for (int i = 0; i < o.n; i++) free((char *)o.rows[i].text);
+    free(o.rows);
+    return s;
+}
+
+sqz_status study_catalogue(const cli *c, const config *cfg, catalogue **out, sqz_error *err)
+{
+    const char *const *first;
+    int n = cli_list(c, "plugin-path", &first);
+    const char **paths = calloc((size_t)(n + cfg->n_plugin_paths) + 1, sizeof *paths);
+    if (!paths) return err_set(err, SQZ_E_NOMEM, "no memory for the plugin paths");
+    for (int i = 0; i < n; i++) paths[i] = first[i];
+    for (int i = 0; i < cfg->n_plugin_paths; i++) paths[n + i] = cfg->plugin_paths[i];
+    catalogue_options o = {.paths = paths,
+                           .n_paths = n + cfg->n_plugin_paths,
+                           .allow = cfg->plugin_allow,
+                           .n_allow = cfg->n_plugin_allow,
+                           .deny = cfg->plugin_deny,
+                           .n_deny = cfg->n_plugin_deny};
+    sqz_status s = catalogue_open(&o, out, err);
+    free(paths);
+    return s;
+}
+
+/* ---- events as lines ------------------------------------------------------------------------- */
+static void count_text(const run_event *e, char *out, size_t size)
+{
+    if (e->budget_trials > 0)
+        snprintf(out, size, "%lld/%lld", (long long)e->trials, (long long)e->budget_trials);
+    else
+        snprintf(out, size, "%lld", (long long)e->trials);
+}
+
+/* Time left: what the budget leaves, or what the remaining trials take at the pace so far. */
+static double time_left(const run_event *e)
+{
+    double left = INFINITY;
+    if (isfinite(e->budget_s) && e->budget_s > 0) left = fmax(0, e->budget_s - e->elapsed_s);
+    if (e->budget_trials > 0 && e->trials > 0 && e->budget_trials >= e->trials)
+        left =
+            fmin(left, e->elapsed_s / (double)e->trials * (double)(e->budget_trials - e->trials));
+    return left;
+}
+
+static void study_line(const run_event *e, char *out, size_t size)
+{
+    char count[48], elapsed[32], budget[40] = "", left[32], eta[48] = "";
+    count_text(e, count, sizeof count);
+    format_seconds(e->elapsed_s, elapsed);
+    if (isfinite(e->budget_s) && e->budget_s > 0) {
+        char b[32];
+        format_seconds(e->budget_s, b);
+        snprintf(budget, sizeof budget, " of %s", b);
+    }
+    if (isfinite(time_left(e))) {
+        format_seconds(time_left(e), left);
+        snprintf(eta, sizeof eta, ", %s left", left);
+    }
+    snprintf(out, size, "trials %s, front %lld, hypervolume %.3f, %s%s%s", count,
+             (long long)e->front_size, e->hypervolume, elapsed, budget, eta);
+}
+
+static void draw_progress(view *v, const run_event *e)
+{
+    enum { CELLS = 24 };
+    char study[256], first[320], second[512], bar[3 * CELLS + 1] = "";
+    double done = fmin(fmax(e->done, 0), 1);
+    int full = (int)(done * CELLS + 0.5);
+    for (int i = 0; i < CELLS; i++) strcat(bar, i < full ? "\u2501" : "\u2500");
+    study_line(e, study, sizeof study);
+    snprintf(first, sizeof first, "%s%s%s", term_on(stderr, TERM_BOLD), study, term_off(stderr));
+    snprintf(second, sizeof second, "%s%s%s %3.0f %%  %s%s%s  %s%s", term_on(stderr, TERM_CYAN),
+             bar, term_off(stderr), done * 100, v->label, *v->rung ? ", " : "", v->rung,
+             term_on(stderr, TERM_DIM), e->text ? e->text : "");
+    progress_block((const char *const[]){first, second}, 2, study);
+}
+
+static void metric_text(const cJSON *m, char *out, size_t size)
+{
+    char bytes[32];
+    double q = json_num(m, "quality", NAN);
+    *out = 0;
+    if (isfinite(q)) snprintf(out, size, "%s %.5g", json_str(m, "quality_metric", "quality"), q);
+    if (json_get(m, "bytes")) {
+        format_size(json_int(m, "bytes", 0), bytes);
+        snprintf(out + strlen(out), size - strlen(out), "%s%s", *out ? ", " : "", bytes);
+    }
+}
+
+static void tell_finished(view *v, const run_event *e)
+{
+    char count[48], metrics[160], took[32];
+    const cJSON *t = e->detail;
+    const char *outcome = json_str(t, "outcome", ""), *reason = json_str(t, "reason", "");
+    int ok = strcmp(outcome, "ok") == 0;
+    count_text(e, count, sizeof count);
+    metric_text(json_get(t, "metrics"), metrics, sizeof metrics);
+    format_seconds(json_num(t, "seconds", NAN), took);
+    int front = json_bool(t, "front", 0);
+    terminal_log(SQZ_LOG_INFO, "%7s  %-34s %s%s%s%s%s  (%s)",
+                 strcmp(json_str(t, "kind", ""), "baseline") == 0 ? "dense" : count,
+                 json_str(t, "label", e->label ? e->label : ""), metrics, *metrics ? "  " : "",
+                 ok ? front ? "* on the front" : "" : outcome, !ok && *reason ? ": " : "",
+                 ok ? "" : reason, took);
+    v->label[0] = v->rung[0] = 0;
+}
+
+static void tell_plan(const cJSON *plan)
+{
+    const cJSON *v;
+    cJSON_ArrayForEach(v, json_get(plan, "spec"))
+    {
+        char *value = json_text(json_get(v, "value"), 0);
+        terminal_log(SQZ_LOG_DEBUG, "%s = %s (%s)", v->string, value ? value : "?",
+                     json_str(v, "origin", "?"));
+        free(value);
+    }
+}
+
+void view_event(void *ctx, const run_event *e)
+{
+    view *v = ctx;
+    switch (e->kind) {
+    case RUN_EVENT_PLANNED: tell_plan(e->detail); break;
+    case RUN_EVENT_TRIAL_STARTED:
+        snprintf(v->label, sizeof v->label, "%s", e->label ? e->label : "");
+        snprintf(v->rung, sizeof v->rung, "%s", e->rung ? e->rung : "");
+        draw_progress(v, e);
+        break;
+    case RUN_EVENT_TRIAL_PROGRESS:
+        if (e->label && *e->label) snprintf(v->label, sizeof v->label, "%s", e->label);
+        if (e->rung && *e->rung) snprintf(v->rung, sizeof v->rung, "%s", e->rung);
+        draw_progress(v, e);
+        break;
+    case RUN_EVENT_TRIAL_FINISHED: tell_finished(v, e); break;
+    case RUN_EVENT_EXPORTED:
+        terminal_log(SQZ_LOG_INFO, "exported %s",
+                     json_str(json_get(e->detail, "export"), "path", e->label ? e->label : ""));
+        break;
+    case RUN_EVENT_RESUMED:
+    case RUN_EVENT_STOPPED: terminal_log(SQZ_LOG_INFO, "%s", e->text ? e->text : ""); break;
+    case RUN_EVENT_LOG: terminal_log(e->level, "%s", e->text ? e->text : ""); break;
+    case RUN_EVENT_TRIAL_PROPOSED:
+    case RUN_EVENT_FRONT_CHANGED: break;
+    }
+}
+
+/* ---- the front as a table -------------------------------------------------------------------- */
+static void cell_ms(const cJSON *m, const char *key, char out[32])
+{
+    double v = json_num(m, key, NAN);
+    if (isfinite(v))
+        snprintf(out, 32, "%.3g ms", v);
+    else
+        snprintf(out, 32, "-");
+}
+
+static void front_row(const cli *c, const char *label, const cJSON *m, double dense_bytes, int bold)
+{
+    char bytes[32], memory[32], ratio[32] = "", tpot[32], ttft[32], quality[48] = "-";
+    double q = json_num(m, "quality", NAN), se = json_num(m, "quality_stderr", NAN),
+           b = json_num(m, "bytes", NAN);
+    format_size((int64_t)(isfinite(b) ? b : 0), bytes);
+    format_size(json_int(m, "memory_bytes", 0), memory);
+    if (isfinite(q) && isfinite(se))
+        snprintf(quality, sizeof quality, "%.4f \u00b1 %.4f", q, se);
+    else if (isfinite(q))
+        snprintf(quality, sizeof quality, "%.4f", q);
+    if (dense_bytes > 0 && b > 0) snprintf(ratio, sizeof ratio, "%.2fx", dense_bytes / b);
+    cell_ms(m, "tpot_ms", tpot);
+    cell_ms(m, "ttft_ms", ttft);
+    cli_say(c, "%s%-34.34s %17s %10s %7s %10s %10s %10s%s\n",
+            bold ? term_on(stdout, TERM_BOLD) : "", label, quality, bytes, ratio,
+            json_get(m, "memory_bytes") ? memory : "-", ttft, tpot, bold ? term_off(stdout) : "");
+}
+
+void view_front(const cli *c, const cJSON *front, const cJSON *baseline)
+{
+    const cJSON *members = json_get(front, "members"), *m;
+    const cJSON *dense =
+        json_get(front, "baseline") ? json_get(front, "baseline") : json_get(baseline, "metrics");
+    double dense_bytes = json_num(dense, "bytes", 0);
+    cJSON_ArrayForEach(m, members) break;
+    const char *metric = json_str(dense, "quality_metric",
+                                  json_str(json_get(m, "metrics"), "quality_metric", "quality"));
+    cli_say(c, "%s%-34s %17s %10s %7s %10s %10s %10s%s\n", term_on(stdout, TERM_BOLD), "STRATEGY",
+            metric, "FILE", "SMALLER", "MEMORY", "TTFT", "TPOT", term_off(stdout));
+    if (dense) front_row(c, "dense baseline", dense, 0, 0);
+    cJSON_ArrayForEach(m, members)
+        front_row(c, json_str(m, "label", json_str(m, "strategy_id", "?")), json_get(m, "metrics"),
+                  dense_bytes, 0);
+}
