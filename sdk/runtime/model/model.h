@@ -84,7 +84,7 @@ sqz_status model_open(const checkpoint *, const model_options *, model **out, sq
 void model_close(model *);
 const model_config *model_get_config(const model *);
 /* Bytes of weights read per decoded token (packed linears + head). */
-int64_t model_weight_bytes(const model *);
+int64_t model_weight_bytes(model *);
 
 /* ---- forward ------------------------------------------------------------------------------------- */
 /* Called with the inputs of the block's linears while a batch passes: x is [tokens, cols] in device
