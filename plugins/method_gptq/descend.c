@@ -1,0 +1,225 @@
+/* descend.c - refinement: cyclic descent of codes and scales on the layer's own loss.
+ *
+ * The walk is greedy: it never revisits a column.  With H in hand the loss
+ *     L = sum over rows of d H d^T,   d = w - s * (code - z)
+ * is exact, so each step here can be the best one: a code moves to the level nearest to the
+ * minimum of L along its column, a scale to the least-squares value of its group given the codes.
+ * No step increases L.  G = D H is kept up to date: inside a tile at once, outside by one matrix
+ * product a block.  Columns are visited in the weight's own order, where groups are contiguous.
+ * Left out: zero points, which stay where the grid search put them. */
+#include "job.h"
+
+typedef struct sweep {
+    gptq_job *job;
+    int64_t first, count; /* columns of the block */
+    int fit_scales;       /* the block consists of whole groups */
+} sweep;
+
+/* D = W - Q, transposed, into job->w. */
+LANE_INLINE void residual_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    gptq_job *job = ((const sweep *)arg)->job;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t row = i * LANES;
+        for (int64_t j = 0; j < job->cols; j++) {
+            int64_t k = j / job->group;
+            float x[LANES];
+            for (int64_t lane = 0; lane < LANES; lane++)
+                x[lane] =
+                    row + lane < job->rows ? job->linear->weight[(row + lane) * job->cols + j] : 0;
+            lane_f s = lane_load(job->scales + k * job->stride + row);
+            lane_f z = lane_load(job->zeros + k * job->stride + row);
+            lane_f c = lane_load_u8(job->codes + j * job->stride + row);
+            lane_store(job->w + j * job->stride + row, lane_load(x) - s * (c - z));
+        }
+    }
+}
+LANE_DISPATCH(residual_rows_pick, residual_rows)
+
+typedef struct tile {
+    float g[TILE_COLS * TILE_ROWS];     /* gradient */
+    float level[TILE_COLS * TILE_ROWS]; /* code - z */
+    float delta[TILE_COLS * TILE_ROWS]; /* change of the dequantized weight so far */
+    float t[TILE_COLS * TILE_ROWS];     /* last step, or H level */
+} tile;
+
+/* y[j] -= sum_i H[i][j] x[i] over columns from..to of the block, i != j where h replaces it. */
+LANE_INLINE void subtract_product(const gptq_job *job, const sweep *sw, const float *x,
+                                  int64_t from, int64_t to, int64_t j, lane_f *y)
+{
+    const float *xtx = job->linear->xtx + (sw->first) * job->cols + sw->first + j;
+    for (int64_t i = from; i < to; i++) {
+        float c = i == j ? job->factor->h[sw->first + j] : xtx[i * job->cols];
+        for (int v = 0; v < TILE_ROWS / LANES; v++)
+            y[v] -= lane_load(x + i * TILE_ROWS + v * LANES) * c;
+    }
+}
+
+/* One pass over the codes of columns from..to; steps go to t->t, and the gradients of these
+ * columns are brought up to date. */
+LANE_INLINE void step_codes(gptq_job *job, const sweep *sw, tile *t, int64_t row, int64_t from,
+                            int64_t to)
+{
+    const float top = grid_top(&job->rule);
+    const int64_t k = (sw->first + from) / job->group;
+    for (int64_t j = from; j < to; j++) {
+        float *g = t->g + j * TILE_ROWS;
+        lane_f y[TILE_ROWS / LANES];
+        memcpy(y, g, sizeof y);
+        subtract_product(job, sw, t->t, from, j, j, y);
+        float h = job->factor->h[sw->first + j], h_inv = 1.0f / h;
+        for (int v = 0; v < TILE_ROWS / LANES; v++) {
+            int64_t at = j * TILE_ROWS + v * LANES, r = row + v * LANES;
+            lane_f s = lane_load(job->scales + k * job->stride + r);
+            lane_f z = lane_load(job->zeros + k * job->stride + r);
+            lane_f old = lane_load(t->level + at);
+            lane_f new = lane_level(old + y[v] * h_inv / s, -z, top - z);
+            lane_f step = s * (new - old);
+            lane_store(t->level + at, new);
+            lane_store(t->t + at, step);
+            lane_store(t->delta + at, lane_load(t->delta + at) + step);
+        }
+        memcpy(g, y, sizeof y);
+    }
+    for (int64_t j = from; j < to; j++) {
+        lane_f y[TILE_ROWS / LANES];
+        memcpy(y, t->g + j * TILE_ROWS, sizeof y);
+        subtract_product(job, sw, t->t, j, to, j, y);
+        memcpy(t->g + j * TILE_ROWS, y, sizeof y);
+    }
+}
+
+/* The least-squares scale of one group given its codes and everything outside it. */
+LANE_INLINE void step_scale(gptq_job *job, const sweep *sw, tile *t, int64_t row, int64_t from,
+                            int64_t to)
+{
+    const int64_t k = (sw->first + from) / job->group;
+    lane_f num[TILE_ROWS / LANES] = {0}, den[TILE_ROWS / LANES] = {0}, ds[TILE_ROWS / LANES];
+    for (int64_t j = from; j < to; j++) {
+        lane_f y[TILE_ROWS / LANES] = {0};
+        subtract_product(job, sw, t->level, from, to, j, y);
+        memcpy(t->t + j * TILE_ROWS, y, sizeof y); /* minus H level */
+        for (int v = 0; v < TILE_ROWS / LANES; v++) {
+            int64_t at = j * TILE_ROWS + v * LANES;
+            lane_f level = lane_load(t->level + at);
+            num[v] += level * lane_load(t->g + at);
+            den[v] -= level * y[v];
+        }
+    }
+    for (int v = 0; v < TILE_ROWS / LANES; v++) {
+        float *scale = job->scales + k * job->stride + row + v * LANES;
+        lane_f s = lane_load(scale), one = lane_set(1);
+        lane_i usable = den[v] > 0;
+        lane_f best = num[v] / lane_pick(usable, den[v], one);
+        lane_f new = lane_half(s + best), step = new - s;
+        /* L changes by den * step * (step - 2 best): rounding to half must not turn a gain around,
+         * and a scale does not cross zero */
+        lane_i keep = usable & (den[v] * step * (step - 2 * best) < 0) & (new *s > 0);
+        ds[v] = lane_pick(keep, step, lane_set(0));
+        lane_store(scale, s + ds[v]);
+    }
+    for (int64_t j = from; j < to; j++) {
+        for (int v = 0; v < TILE_ROWS / LANES; v++) {
+            int64_t at = j * TILE_ROWS + v * LANES;
+            lane_store(t->g + at, lane_load(t->g + at) + ds[v] * lane_load(t->t + at));
+            lane_store(t->delta + at, lane_load(t->delta + at) + ds[v] * lane_load(t->level + at));
+        }
+    }
+}
+
+LANE_INLINE void sweep_tile(gptq_job *job, const sweep *sw, int64_t row)
+{
+    tile t;
+    int64_t group = job->group < sw->count ? job->group : sw->count;
+    memset(t.delta, 0, (size_t)sw->count * TILE_ROWS * sizeof *t.delta);
+    for (int64_t j = 0; j < sw->count; j++) {
+        int64_t column = sw->first + j, k = column / job->group;
+        memcpy(t.g + j * TILE_ROWS, job->g + column * job->stride + row, TILE_ROWS * sizeof *t.g);
+        for (int v = 0; v < TILE_ROWS / LANES; v++) {
+            int64_t r = row + v * LANES;
+            lane_f z = lane_load(job->zeros + k * job->stride + r);
+            lane_store(t.level + j * TILE_ROWS + v * LANES,
+                       lane_load_u8(job->codes + column * job->stride + r) - z);
+        }
+    }
+    for (int64_t from = 0; from < sw->count; from += group) {
+        int64_t to = from + group < sw->count ? from + group : sw->count;
+        if (from > 0) /* what earlier groups of this block changed */
+            for (int64_t j = from; j < to; j++) {
+                lane_f y[TILE_ROWS / LANES];
+                memcpy(y, t.g + j * TILE_ROWS, sizeof y);
+                subtract_product(job, sw, t.delta, 0, from, j, y);
+                memcpy(t.g + j * TILE_ROWS, y, sizeof y);
+            }
+        step_codes(job, sw, &t, row, from, to);
+        if (sw->fit_scales) {
+            step_scale(job, sw, &t, row, from, to);
+            step_codes(job, sw, &t, row, from, to);
+        }
+    }
+    for (int64_t j = 0; j < sw->count; j++) {
+        int64_t column = sw->first + j, k = column / job->group;
+        memcpy(job->e + j * job->stride + row, t.delta + j * TILE_ROWS,
+               TILE_ROWS * sizeof *t.delta);
+        for (int v = 0; v < TILE_ROWS / LANES; v++) {
+            int64_t r = row + v * LANES;
+            lane_f z = lane_load(job->zeros + k * job->stride + r);
+            lane_store_u8(job->codes + column * job->stride + r,
+                          lane_load(t.level + j * TILE_ROWS + v * LANES) + z);
+        }
+    }
+}
+
+LANE_INLINE void sweep_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    const sweep *sw = arg;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) sweep_tile(sw->job, sw, i * TILE_ROWS);
+}
+LANE_DISPATCH(sweep_rows_pick, sweep_rows)
+
+/* G = H D; the ridge is added apart, since xtx is the host's and holds the bare diagonal. */
+static sqz_status gradient(gptq_job *job)
+{
+    const float *xtx = job->linear->xtx;
+    int64_t n = job->cols, stride = job->stride;
+    sqz_status st = job->linalg->gemm(job->host, 0, 0, n, stride, n, 1.0, xtx, n, job->w, stride,
+                                      0.0, job->g, stride);
+    if (st != SQZ_OK) return st;
+    for (int64_t j = 0; j < n; j++) {
+        float ridge = job->factor->h[j] - xtx[j * n + j];
+        for (int64_t r = 0; r < stride; r++)
+            job->g[j * stride + r] += ridge * job->w[j * stride + r];
+    }
+    return SQZ_OK;
+}
+
+sqz_status descend(gptq_job *job)
+{
+    const sqz_host *host = job->host;
+    int64_t n = job->cols, stride = job->stride;
+    sweep sw = {.job = job, .fit_scales = job->group <= TILE_COLS};
+    job->pool->parallel_for(host, stride / LANES, 1, residual_rows_pick(), &sw);
+    sqz_status st = gradient(job);
+    int64_t whole = job->group <= TILE_COLS ? TILE_COLS / job->group * job->group : TILE_COLS;
+    for (int pass = 0; st == SQZ_OK && pass < job->sweeps; pass++) {
+        for (sw.first = 0; st == SQZ_OK && sw.first < n; sw.first += whole) {
+            sw.count = n - sw.first < whole ? n - sw.first : whole;
+            job->pool->parallel_for(host, stride / TILE_ROWS, 1, sweep_rows_pick(), &sw);
+            if (host->tick(host, 0.6 + 0.4 * (pass + (double)sw.first / (double)n) / job->sweeps,
+                           "refine"))
+                return SQZ_E_CANCELLED;
+            st = job->linalg->gemm(host, 1, 0, n, stride, sw.count, -1.0,
+                                   job->linear->xtx + sw.first * n, n, job->e, stride, 1.0, job->g,
+                                   stride);
+            for (int64_t j = 0; j < sw.count; j++) {
+                int64_t c = sw.first + j;
+                float ridge = job->factor->h[c] - job->linear->xtx[c * n + c];
+                for (int64_t r = 0; r < stride; r++)
+                    job->g[c * stride + r] -= ridge * job->e[j * stride + r];
+            }
+        }
+    }
+    return st;
+}

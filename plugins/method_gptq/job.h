@@ -1,0 +1,59 @@
+/* job.h - one linear on its way through the plugin: what the stages hand to each other.
+ *
+ * Stages: factor (order and U), grids, walk (the GPTQ columns), descend (refinement), hand-over.
+ * Working matrices are transposed, [cols, stride] with stride = rows rounded up to whole tiles, so
+ * that inner loops run over rows; the padding rows are zero weights.  Symbols as in
+ * docs/methods/gptq.md. */
+#ifndef GPTQ_JOB_H
+#define GPTQ_JOB_H
+#include "grid.h"
+#include <sqz/sqz.h>
+
+enum { ORDER_NATURAL = 0, ORDER_ACTIVATION = 1, ORDER_GROUP = 2 };
+
+/* Kept by the instance from call to call: linears that read the same input share the factor. */
+typedef struct factor {
+    int64_t cols;
+    uint64_t hash; /* of the statistics' bytes; 0 = empty */
+    double asked;  /* damping asked for */
+    double damp;   /* and the one that worked */
+    float *u;      /* [cols, cols] upper, in walking order: inverse(H) = U^T U */
+    float *h;      /* [cols] damped diagonal of H, in the weight's order */
+    int32_t *perm; /* [cols] column walked at each position */
+} factor;
+
+typedef struct gptq_job {
+    const sqz_host *host;
+    const sqz_pool *pool;
+    const sqz_linalg *linalg;
+    const sqz_linear *linear;
+    grid_rule rule;
+    int order;
+    int late_grids; /* fit a group's grid when the walk reaches it */
+    int sweeps;     /* of the refinement */
+    double damp;
+    int64_t rows, cols, group, n_groups, stride;
+    factor *factor; /* NULL while data-free */
+    float *w;       /* [cols, stride] weights in walking order; then the residual */
+    float *e;       /* [TILE_COLS, stride] errors of one block */
+    float *g;       /* [cols, stride] gradient of the refinement, NULL without */
+    uint8_t *codes; /* [cols, stride] in the weight's order */
+    float *scales;  /* [n_groups, stride] */
+    float *zeros;   /* [n_groups, stride] */
+    double gain;    /* loss removed by the last sweep */
+} gptq_job;
+
+/* factor.c */
+sqz_status factor_prepare(const sqz_host *host, const sqz_pool *pool, const sqz_linalg *linalg,
+                          const sqz_linear *linear, int order, int64_t group, double damp,
+                          factor *out);
+void factor_free(factor *);
+
+/* walk.c */
+sqz_status grids_fit(gptq_job *, const float *h /* [cols] */);
+sqz_status walk_columns(gptq_job *);
+sqz_status round_nearest(gptq_job *);
+
+/* descend.c */
+sqz_status descend(gptq_job *);
+#endif

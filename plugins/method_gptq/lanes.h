@@ -1,0 +1,122 @@
+/* lanes.h - sixteen rows at once: the vector type of the inner loops and their run-time dispatch.
+ *
+ * Every inner loop of the plugin works on columns of a transposed tile, so that neighbouring lanes
+ * are neighbouring output rows, which never interact.  The loops are written once with the vector
+ * extension of gcc and clang and compiled three times; the plugin is built for the baseline CPU and
+ * picks a copy when it runs.  No fused multiply-add and no reassociation: all three copies give the
+ * same bits.
+ * Left out: matrix products, which are the host's (sqz.linalg/1). */
+#ifndef GPTQ_LANES_H
+#define GPTQ_LANES_H
+#include <stdint.h>
+#include <string.h>
+
+typedef float lane_f __attribute__((vector_size(64)));
+typedef int32_t lane_i __attribute__((vector_size(64)));
+typedef uint8_t lane_u8 __attribute__((vector_size(16)));
+
+enum { LANES = 16, TILE_ROWS = 64, TILE_COLS = 128 };
+#define LANE_INLINE static inline __attribute__((always_inline, unused))
+
+LANE_INLINE lane_f lane_set(float x)
+{
+    return (lane_f){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+}
+LANE_INLINE lane_f lane_load(const float *p)
+{
+    lane_f v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+LANE_INLINE void lane_store(float *p, lane_f v)
+{
+    memcpy(p, &v, sizeof v);
+}
+LANE_INLINE lane_f lane_load_u8(const uint8_t *p)
+{
+    lane_u8 v;
+    memcpy(&v, p, sizeof v);
+    return __builtin_convertvector(__builtin_convertvector(v, lane_i), lane_f);
+}
+LANE_INLINE void lane_store_u8(uint8_t *p, lane_f v)
+{
+    lane_u8 b = __builtin_convertvector(__builtin_convertvector(v, lane_i), lane_u8);
+    memcpy(p, &b, sizeof b);
+}
+LANE_INLINE lane_f lane_pick(lane_i mask, lane_f yes, lane_f no)
+{
+    return (lane_f)((mask & (lane_i)yes) | (~mask & (lane_i)no));
+}
+LANE_INLINE lane_f lane_min(lane_f a, lane_f b)
+{
+    return lane_pick(a < b, a, b);
+}
+LANE_INLINE lane_f lane_max(lane_f a, lane_f b)
+{
+    return lane_pick(a > b, a, b);
+}
+LANE_INLINE lane_f lane_abs(lane_f a)
+{
+    return (lane_f)((lane_i)a & 0x7fffffff);
+}
+/* Nearest integer, ties to even; |a| < 2^22. */
+LANE_INLINE lane_f lane_round(lane_f a)
+{
+    const lane_f magic = lane_set(12582912.0f);
+    return (a + magic) - magic;
+}
+/* Nearest level of the grid lo..hi for a weight already divided by its scale. */
+LANE_INLINE lane_f lane_level(lane_f a, lane_f lo, lane_f hi)
+{
+    return lane_round(lane_min(lane_max(a, lo), hi));
+}
+/* Nearest IEEE half, as float; magnitudes are kept within [2^-24, 65504] so that a scale is neither
+ * zero nor infinite. */
+LANE_INLINE lane_f lane_half(lane_f a)
+{
+    lane_i bits = (lane_i)a, sign = bits & (int32_t)0x80000000;
+    lane_f m = lane_min(lane_max(lane_abs(a), lane_set(0x1p-24f)), lane_set(65504.0f));
+    lane_i normal = (lane_i)m;
+    normal = (normal + 0xfff + ((normal >> 13) & 1)) & (int32_t)0xffffe000;
+    lane_f tiny = lane_round(m * lane_set(0x1p24f)) * lane_set(0x1p-24f);
+    lane_f r = lane_pick(m < lane_set(0x1p-14f), tiny, (lane_f)normal);
+    return (lane_f)((lane_i)r | sign);
+}
+
+/* Defines `pick()`, which returns the copy of the pool body `name` that suits this CPU. */
+typedef void lane_body(void *arg, int64_t begin, int64_t end, int32_t thread);
+#if defined(__x86_64__)
+#define LANE_DISPATCH(pick, name)                                                                  \
+    __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl"))) static void name##_avx512(       \
+        void *arg, int64_t begin, int64_t end, int32_t thread)                                     \
+    {                                                                                              \
+        name(arg, begin, end, thread);                                                             \
+    }                                                                                              \
+    __attribute__((target("avx2"))) static void name##_avx2(void *arg, int64_t begin, int64_t end, \
+                                                            int32_t thread)                        \
+    {                                                                                              \
+        name(arg, begin, end, thread);                                                             \
+    }                                                                                              \
+    static void name##_any(void *arg, int64_t begin, int64_t end, int32_t thread)                  \
+    {                                                                                              \
+        name(arg, begin, end, thread);                                                             \
+    }                                                                                              \
+    static lane_body *pick(void)                                                                   \
+    {                                                                                              \
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&             \
+            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))              \
+            return name##_avx512;                                                                  \
+        return __builtin_cpu_supports("avx2") ? name##_avx2 : name##_any;                          \
+    }
+#else
+#define LANE_DISPATCH(pick, name)                                                                  \
+    static void name##_any(void *arg, int64_t begin, int64_t end, int32_t thread)                  \
+    {                                                                                              \
+        name(arg, begin, end, thread);                                                             \
+    }                                                                                              \
+    static lane_body *pick(void)                                                                   \
+    {                                                                                              \
+        return name##_any;                                                                         \
+    }
+#endif
+#endif
