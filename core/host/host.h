@@ -74,12 +74,12 @@ typedef struct host_hooks {
     void (*log)(void *ctx, int level, const char *agent, const char *text);
     int (*tick)(void *ctx, double done, const char *what); /* non-zero = stop */
     void *ctx;
-    /* An agent's run is about to be called: lets a crash be blamed on it.  May be NULL. */
-    void (*enter)(void *ctx, const agent_info *);
 } host_hooks;
 /* hooks are copied; NULL = none. */
 host *host_new(const host_hooks *);
 void host_free(host *);
+/* enter(ctx, info) before an agent's run is called: lets a crash be blamed on it. */
+void host_set_enter(host *, void (*enter)(void *ctx, const agent_info *), void *ctx);
 void host_set_device(host *, device); /* backs sqz.linalg/1 */
 
 typedef struct agent agent; /* a loaded and opened agent */

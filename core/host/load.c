@@ -181,7 +181,7 @@ sqz_status agent_call(agent *a, void *subject, const cJSON *with, sqz_error *err
 {
     cJSON *resolved = NULL;
     sqz_status returned = SQZ_OK;
-    const host_hooks *hooks = &a->seat.owner->hooks;
+    const host *owner = a->seat.owner;
     if (!a->run)
         return err_set(err, SQZ_E_INVALID, "%s: kind %s has no run function", a->seat.info->id,
                        a->seat.info->kind);
@@ -189,7 +189,7 @@ sqz_status agent_call(agent *a, void *subject, const cJSON *with, sqz_error *err
     if (status) return status;
     a->seat.code = SQZ_OK;
     a->seat.text[0] = 0;
-    if (hooks->enter) hooks->enter(hooks->ctx, a->seat.info);
+    if (owner->enter) owner->enter(owner->enter_ctx, a->seat.info);
     status = binding_call(a->run, &a->seat.table, a->self, subject, resolved, &returned, err);
     if (status)
         err_prefix(err, "%s", a->seat.info->id);

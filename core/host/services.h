@@ -14,6 +14,8 @@ typedef struct host_seat {
 
 struct host {
     host_hooks hooks;
+    void (*enter)(void *ctx, const agent_info *); /* or NULL */
+    void *enter_ctx;
     device device; /* hw NULL until host_set_device */
 };
 

@@ -62,10 +62,13 @@ int worker_main(const char *dir);
 
 /* What the child executes for one job; implemented in job.c, called by worker_main (and in-process by
  * tests).  *result: the object for result.json. */
+struct agent_info;
 typedef struct job_context {
     int (*tick)(void *ctx, double done, const char *what); /* non-zero = stop */
     void (*log)(void *ctx, int level, const char *text);
     void *ctx;
+    /* An agent is about to run (see host_set_enter); may be NULL. */
+    void (*enter)(void *ctx, const struct agent_info *);
 } job_context;
 sqz_status job_execute(const cJSON *job, const job_context *, cJSON **result, sqz_error *err);
 #endif
