@@ -2,7 +2,7 @@
  *
  *   <dir>/objects/sha256/ab/cdef...   immutable files (0444), named by their SHA-256
  *   <dir>/actions/ab/<key>.json       results by action key (never the only copy of anything)
- *   <dir>/registry.db                 artifacts, lineage, tags, runs (SQLite, WAL)
+ *   <dir>/registry.db                 artifacts with their run, lineage, tags (SQLite, WAL)
  *   <dir>/tmp/                        unfinished files; swept by gc
  * Written by write-fsync-rename.  Objects and actions may be written by several processes at once;
  * the database is written by the coordinator or a one-step command.
@@ -25,7 +25,8 @@ const char *registry_dir(const registry *);
 /* ---- objects ---- */
 sqz_status object_put(registry *, const void *data, int64_t bytes, char digest[DIGEST_TEXT],
                       sqz_error *err);
-/* Moves the finished file `path` (on any file system) into the store. */
+/* Moves the finished file `path` (on any file system) into the store; it is hashed while it is copied,
+ * or once where it can be renamed.  Storing bytes again repairs a corrupt object. */
 sqz_status object_adopt(registry *, const char *path, char digest[DIGEST_TEXT], sqz_error *err);
 /* A path for a new temporary file in the store's own file system; malloc'd. */
 char *object_temp(registry *);
@@ -57,6 +58,8 @@ sqz_status artifact_record(registry *, const artifact_row *, const char *parent 
 sqz_status artifact_tag(registry *, const char *tag, const char *digest, sqz_error *err);
 /* digest, unique digest prefix (>= 6 hex), or tag. */
 sqz_status artifact_resolve(registry *, const char *name, char digest[DIGEST_TEXT], sqz_error *err);
+/* Digests of the artifacts it was made from (an array of strings; caller frees). */
+sqz_status artifact_parents(registry *, const char *digest, cJSON **parents, sqz_error *err);
 /* Every artifact, newest first; fn returns non-zero to stop. */
 sqz_status artifact_list(registry *, int (*fn)(void *, const artifact_row *, cJSON *tags), void *ctx,
                          sqz_error *err);
@@ -68,7 +71,8 @@ typedef struct registry_report {
 } registry_report;
 /* Re-hash every object, check every manifest's references and the database. */
 sqz_status registry_verify(registry *, registry_report *, sqz_error *err);
-/* Remove objects no recorded artifact refers to (older than grace_s), stale actions and temporary
- * files.  dry_run: only count. */
+/* Remove what nobody used for grace_s seconds: temporary files, actions, and objects that neither a
+ * recorded artifact nor a younger action refers to.  Writers may work meanwhile.  dry_run: only
+ * count. */
 sqz_status registry_gc(registry *, double grace_s, int dry_run, registry_report *, sqz_error *err);
 #endif
