@@ -46,6 +46,12 @@ static int hook_tick(void *ctx, double done, const char *what)
     return job_tick(ctx, done, what);
 }
 
+static void hook_enter(void *ctx, const agent_info *info)
+{
+    job_state *s = ctx;
+    if (s->ctx && s->ctx->enter) s->ctx->enter(s->ctx->ctx, info);
+}
+
 sqz_status job_base(job_state *s, sqz_error *err)
 {
     if (s->base[0]) return SQZ_OK;
@@ -109,6 +115,7 @@ static sqz_status open_state(job_state *s, sqz_error *err)
     if (st) return st;
     host_hooks hooks = {hook_log, hook_tick, s};
     s->host = host_new(&hooks);
+    host_set_enter(s->host, hook_enter, s);
     st = backend_open(s->catalogue, s->host, &s->backend, err);
     const char *artifact = json_str(s->job, "artifact", "");
     if (!st && artifact[0]) st = artifact_resolve(s->registry, artifact, s->artifact, err);
@@ -193,8 +200,6 @@ sqz_status job_execute(const cJSON *job, const job_context *ctx, cJSON **result,
     sqz_error local = {0};
     sqz_status st = open_state(&s, &local);
     if (!st) {
-        char class[96];
-        backend_compute_class(&s.backend, SQZ_F32, class);
         cJSON_AddStringToObject(out, "hardware", s.backend.info.name);
         cJSON_AddStringToObject(out, "isa", s.backend.info.isa);
         st = run_tasks(&s, results, &local);

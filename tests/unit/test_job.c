@@ -34,7 +34,7 @@ static cJSON *run_job(const char *tasks, counts *c, sqz_status *status, sqz_erro
         store, tasks);
     cJSON *job = cJSON_Parse(text), *result = NULL;
     ck_assert_msg(job != NULL, "test job is no JSON: %s", text);
-    job_context ctx = {NULL, count_log, c};
+    job_context ctx = {.log = count_log, .ctx = c};
     *status = job_execute(job, &ctx, &result, err);
     cJSON_Delete(job);
     free(text);
@@ -250,6 +250,7 @@ END_TEST
 
 int main(void)
 {
+    setenv("SQZ_EXE", SQZ_BUILD_DIR "/bin/sqz", 1); /* plugins are scanned by the program */
     char *dir = path_format(SQZ_BUILD_DIR "/tests/job_store");
     dir_remove(dir, NULL);
     snprintf(store, sizeof store, "%s", dir);
