@@ -32,6 +32,12 @@ void host_free(host *h)
     free(h);
 }
 
+void host_set_enter(host *h, void (*enter)(void *ctx, const agent_info *), void *ctx)
+{
+    h->enter = enter;
+    h->enter_ctx = ctx;
+}
+
 void host_set_device(host *h, device d)
 {
     h->device = d;

@@ -1,0 +1,89 @@
+/* channel.c - see channel.h. */
+#include "worker/channel.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { HEAD = 4 };
+
+static int send_all(int fd, const uint8_t *p, size_t bytes)
+{
+    while (bytes > 0) {
+        ssize_t n = send(fd, p, bytes, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return 0;
+        p += n;
+        bytes -= (size_t)n;
+    }
+    return 1;
+}
+
+int channel_send(channel *c, const cJSON *message)
+{
+    if (c->fd < 0) return 0;
+    char *text = json_text(message, 0);
+    size_t n = text ? strlen(text) : 0;
+    uint8_t *frame = n > 0 && n <= CHANNEL_MAX_FRAME ? malloc(HEAD + n) : NULL;
+    int sent = 0;
+    if (frame) {
+        for (int i = 0; i < HEAD; i++) frame[i] = (uint8_t)(n >> (8 * i));
+        memcpy(frame + HEAD, text, n);
+        sent = send_all(c->fd, frame, HEAD + n);
+        if (!sent) channel_close(c);
+    }
+    free(frame);
+    free(text);
+    return sent;
+}
+
+/* Reads what has arrived, as far as there is room for one frame. */
+static void receive(channel *c)
+{
+    if (!c->bytes) {
+        c->room = HEAD + CHANNEL_MAX_FRAME;
+        c->bytes = malloc(c->room);
+        if (!c->bytes) c->room = 0;
+    }
+    while (c->fd >= 0 && c->have < c->room) {
+        ssize_t n = recv(c->fd, c->bytes + c->have, c->room - c->have, MSG_DONTWAIT);
+        if (n > 0) {
+            c->have += (size_t)n;
+            continue;
+        }
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+        close(c->fd);
+        c->fd = -1;
+    }
+}
+
+cJSON *channel_take(channel *c)
+{
+    json_doc *doc = NULL;
+    cJSON *message = NULL;
+    receive(c);
+    if (c->broken || c->have < HEAD) return NULL;
+    size_t n = 0;
+    for (int i = 0; i < HEAD; i++) n |= (size_t)c->bytes[i] << (8 * i);
+    if (n == 0 || n > CHANNEL_MAX_FRAME) {
+        c->broken = 1;
+        return NULL;
+    }
+    if (c->have < HEAD + n) return NULL;
+    if (json_parse((const char *)c->bytes + HEAD, (int64_t)n, 0, "message", &doc, NULL) == SQZ_OK) {
+        if (cJSON_IsObject(json_root(doc))) message = cJSON_Duplicate(json_root(doc), 1);
+        json_free(doc);
+    }
+    c->have -= HEAD + n;
+    memmove(c->bytes, c->bytes + HEAD + n, c->have);
+    if (!message) c->broken = 1;
+    return message;
+}
+
+void channel_close(channel *c)
+{
+    if (c->fd >= 0) close(c->fd);
+    c->fd = -1;
+}
