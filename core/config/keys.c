@@ -67,7 +67,7 @@ const key_row config_keys[] = {
     {"steps[].search", KEY_FREE, NULL, "{}", NAN, NAN, NULL, 0,
      "parameter: true, false, [values] or {\"lo\",\"hi\"}; the method's own list when empty"},
     {"steps[].rules", KEY_LIST, "match", "[]", NAN, NAN, NULL, 0,
-     "exceptions by module name, the first match wins"},
+     "exceptions by module name or role, the last match wins"},
     {"steps[].rules[].match", KEY_TEXT, NULL, NULL, NAN, NAN, NULL, 1,
      "pattern of module names, * matches anything"},
     {"steps[].rules[].skip", KEY_BOOL, NULL, "false", NAN, NAN, NULL, 0, "leave the module alone"},
