@@ -113,8 +113,7 @@ static const char *read_text(reader *r, const cJSON *object, const char *key)
     return item->valuestring;
 }
 
-/* ---- family -----------------------------------------------------------------------------------
- */
+/* ---- family ---------------------------------------------------------------------------------- */
 static void read_family(reader *r, const cJSON *root, model_config *c)
 {
     char known[256];
@@ -250,8 +249,7 @@ static void read_dtype(reader *r, const cJSON *root, model_config *c)
     if (!strcmp(text, "float16")) c->dtype = SQZ_F16;
 }
 
-/* ---- sliding window ---------------------------------------------------------------------------
- */
+/* ---- sliding window -------------------------------------------------------------------------- */
 static void read_layer_types(reader *r, const cJSON *list, model_config *c)
 {
     if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != c->layers) {
@@ -305,8 +303,7 @@ static void read_window(reader *r, const cJSON *root, model_config *c)
     }
 }
 
-/* ---- rotary embedding -------------------------------------------------------------------------
- */
+/* ---- rotary embedding ------------------------------------------------------------------------ */
 static void read_rope_kind(reader *r, const cJSON *rope, model_config *c)
 {
     static const struct {
@@ -390,8 +387,7 @@ static void read_rope(reader *r, const cJSON *root, model_config *c)
                c->family->type);
 }
 
-/* ---- whole ------------------------------------------------------------------------------------
- */
+/* ---- whole ----------------------------------------------------------------------------------- */
 sqz_status model_config_parse(const char *json, const char *name, model_config *out, sqz_error *err)
 {
     json_doc *doc;

@@ -115,8 +115,7 @@ int64_t family_norm_width(const model_config *c, norm_role role)
     return c->qk_norm ? c->head_dim : 0;
 }
 
-/* ---- linears ----------------------------------------------------------------------------------
- */
+/* ---- linears --------------------------------------------------------------------------------- */
 int model_linears(const model_config *c, int64_t layer, linear_spec out[MODEL_MAX_LINEARS])
 {
     int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;

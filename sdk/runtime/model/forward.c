@@ -39,8 +39,7 @@ sqz_status ids_check(const model *m, const int32_t *ids, int64_t n, sqz_error *e
     return SQZ_OK;
 }
 
-/* ---- scratch ------------------------------------------------------------------------------------
- */
+/* ---- scratch --------------------------------------------------------------------------------- */
 static int64_t place(int64_t *at, int64_t rows, int64_t width)
 {
     int64_t offset = *at;
@@ -119,8 +118,7 @@ const float *device_read(model *m, const sqz_mem *src, int64_t n, sqz_error *err
     return NULL;
 }
 
-/* ---- batches ------------------------------------------------------------------------------------
- */
+/* ---- batches --------------------------------------------------------------------------------- */
 static int grow(void **array, int64_t n, size_t size)
 {
     void *p = realloc(*array, (size_t)n * size);
@@ -171,8 +169,7 @@ sqz_status batch_windows(model *m, const int32_t *ids, int64_t n, int64_t window
     return st ? st : rope_prepare(m, &m->batch, err);
 }
 
-/* ---- one block ----------------------------------------------------------------------------------
- */
+/* ---- one block ------------------------------------------------------------------------------- */
 static sqz_mem norm_weight(const model *m, int64_t layer, norm_role role)
 {
     return (sqz_mem){m->vectors, layer * m->layer_vectors + m->norm_offset[role]};
@@ -333,8 +330,7 @@ sqz_status forward_block(model *m, int64_t layer, model_capture capture, void *c
     return st;
 }
 
-/* ---- whole model --------------------------------------------------------------------------------
- */
+/* ---- whole model ----------------------------------------------------------------------------- */
 static sqz_status embed(model *m, const int32_t *ids, int64_t tokens, sqz_error *err)
 {
     sqz_mem x = forward_x(m, 0);
@@ -445,8 +441,7 @@ sqz_status model_block(model *m, int64_t layer, int64_t windows, int64_t window,
     return st;
 }
 
-/* ---- many windows -------------------------------------------------------------------------------
- */
+/* ---- many windows ---------------------------------------------------------------------------- */
 static sqz_status run_resident(model *m, const int32_t *ids, int64_t n, int64_t window,
                                window_sink sink, void *ctx, const char *what, sqz_error *err)
 {

@@ -81,8 +81,7 @@ struct model {
     double tick_from, tick_span; /* part of the whole that the running function covers */
 };
 
-/* ---- weights.c --------------------------------------------------------------------------------
- */
+/* ---- weights.c ------------------------------------------------------------------------------- */
 sqz_status weights_check(model *, sqz_error *err); /* every tensor's presence, shape and dtype */
 sqz_status weights_vectors(model *, sqz_error *err);
 sqz_status block_acquire(model *, int64_t layer, sqz_error *err);
@@ -92,15 +91,13 @@ sqz_status head_acquire(model *, sqz_error *err);
 void head_release(model *);
 void head_drop(model *);
 
-/* ---- rope.c -----------------------------------------------------------------------------------
- */
+/* ---- rope.c ---------------------------------------------------------------------------------- */
 sqz_status rope_open(model *, sqz_error *err);
 void rope_close(model *);
 /* Fills b->position and makes sure that the tables hold those rows. */
 sqz_status rope_prepare(model *, batch *b, sqz_error *err);
 
-/* ---- forward.c --------------------------------------------------------------------------------
- */
+/* ---- forward.c ------------------------------------------------------------------------------- */
 sqz_status device_failed(const model *, sqz_status, const char *what, sqz_error *err);
 sqz_status progress(model *, double done, const char *what, sqz_error *err);
 sqz_status ids_check(const model *, const int32_t *ids, int64_t n, sqz_error *err);
@@ -133,8 +130,7 @@ typedef sqz_status (*window_sink)(model *, void *ctx, int64_t first, int64_t win
 sqz_status windows_run(model *, const int32_t *ids, int64_t n, int64_t window, window_sink sink,
                        void *ctx, const char *what, sqz_error *err);
 
-/* ---- generate.c / sample.c --------------------------------------------------------------------
- */
+/* ---- generate.c / sample.c ------------------------------------------------------------------- */
 /* A cache for up to `slots` sequences of `capacity` positions; fewer slots when memory is short. */
 sqz_status cache_new(model *, int64_t capacity, int64_t *slots, void **kv, sqz_error *err);
 /* Draws an id from logits (scratch [n] is overwritten): temperature, then top-k, then top-p. */

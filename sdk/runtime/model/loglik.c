@@ -41,8 +41,7 @@ typedef struct job {
     int64_t joined_room;
 } job;
 
-/* ---- units --------------------------------------------------------------------------------------
- */
+/* ---- units ----------------------------------------------------------------------------------- */
 /* Longer contexts first; equal contexts side by side; then by position. */
 static int compare_context(const sqz_loglik *a, const sqz_loglik *b)
 {

@@ -10,7 +10,7 @@
 #include <sqz/eval.h>
 #include <sqz/hardware.h>
 
-/* ---- configuration ---------------------------------------------------------------------------- */
+/* ---- configuration --------------------------------------------------------------------------- */
 typedef enum rope_kind { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN } rope_kind;
 typedef struct rope_config {
     rope_kind kind;
@@ -54,7 +54,7 @@ typedef struct linear_spec {
 enum { MODEL_MAX_LINEARS = 16 };
 int model_linears(const model_config *, int64_t layer, linear_spec out[MODEL_MAX_LINEARS]);
 
-/* ---- where weights come from -------------------------------------------------------------------- */
+/* ---- where weights come from ----------------------------------------------------------------- */
 /* The form of a linear by module name: fills *out (arrays borrowed until weights_done is called with
  * the same module, or forever) and returns 1; 0 = take the dense tensor of the checkpoint; negative
  * = error.  Used for artifacts (their changed tensors) and quantized folders (a format plugin). */
@@ -86,7 +86,7 @@ const model_config *model_get_config(const model *);
 /* Bytes of weights read per decoded token (packed linears + head). */
 int64_t model_weight_bytes(model *);
 
-/* ---- forward ------------------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------------------- */
 /* Called with the inputs of the block's linears while a batch passes: x is [tokens, cols] in device
  * memory, `input` one of linear_spec's names.  Return non-zero to stop. */
 typedef int (*model_capture)(void *ctx, int64_t layer, const char *input, int64_t tokens,
@@ -122,7 +122,7 @@ sqz_status model_kl(model *, const int32_t *ids, int64_t n, int64_t window, cons
                     const float *top_lp, double *mean_kl, double *stderr_kl,
                     double *perplexity /* of the same windows, may be NULL */, sqz_error *err);
 
-/* ---- generation ---------------------------------------------------------------------------------- */
+/* ---- generation ------------------------------------------------------------------------------ */
 typedef struct sampling {
     double temperature; /* 0 = greedy */
     double top_p;       /* 1 = off */

@@ -103,8 +103,7 @@ void rope_close(model *m)
     m->rope = (rope_tables){0};
 }
 
-/* ---- tables ------------------------------------------------------------------------------------
- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 static sqz_status reserve(model *m, int64_t rows, sqz_error *err)
 {
     rope_tables *t = &m->rope;

@@ -23,8 +23,7 @@ static sqz_status each_logits(model *m, int64_t tokens, logits_sink each, void *
     return st;
 }
 
-/* ---- all logits ---------------------------------------------------------------------------------
- */
+/* ---- all logits ------------------------------------------------------------------------------ */
 typedef struct logits_job {
     float *out; /* of the current windows */
     int64_t window;

@@ -73,8 +73,7 @@ static sqz_status dense(const st_tensor *t, sqz_weight *out, void **owned, sqz_e
     return SQZ_OK;
 }
 
-/* ---- checks at opening --------------------------------------------------------------------------
- */
+/* ---- checks at opening ----------------------------------------------------------------------- */
 static sqz_status check_layer(model *m, int64_t layer, sqz_error *err)
 {
     linear_spec spec[MODEL_MAX_LINEARS];
@@ -178,8 +177,7 @@ sqz_status weights_vectors(model *m, sqz_error *err)
     return st ? device_failed(m, st, "memory for the norms and biases", err) : SQZ_OK;
 }
 
-/* ---- blocks -------------------------------------------------------------------------------------
- */
+/* ---- blocks ---------------------------------------------------------------------------------- */
 static sqz_status overlay_weight(model *m, const linear_spec *spec, sqz_weight *w, int *found,
                                  sqz_error *err)
 {
