@@ -1,0 +1,244 @@
+/* normalize.c - see normalize.h.
+ *
+ * Sequences are flattened into one list of steps.  Left out and refused by name: BertNormalizer,
+ * Precompiled, Nmt (formats, "Unigram and WordPiece"). */
+#include "tokenizer/normalize.h"
+#include "json/json.h"
+#include "tokenizer/pattern.h"
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+typedef enum step_kind {
+    STEP_UNICODE,
+    STEP_LOWERCASE,
+    STEP_STRIP_ACCENTS,
+    STEP_STRIP,
+    STEP_REPLACE,
+    STEP_PREPEND,
+    STEP_BYTES
+} step_kind;
+
+typedef struct step {
+    step_kind kind;
+    int form; /* utf8proc's options */
+    int left, right;
+    pattern *pattern;
+    char *content; /* replacement, or what is put in front */
+} step;
+
+enum { MAX_STEPS = 64 };
+
+struct normalizer {
+    step steps[MAX_STEPS];
+    int n;
+    text_buffer other; /* what the next step writes */
+};
+
+void normalizer_free(normalizer *z)
+{
+    if (!z) return;
+    for (int i = 0; i < z->n; i++) {
+        pattern_free(z->steps[i].pattern);
+        free(z->steps[i].content);
+    }
+    text_free(&z->other);
+    free(z);
+}
+
+int normalizer_is_empty(const normalizer *z)
+{
+    return z->n == 0;
+}
+
+/* ---- reading ------------------------------------------------------------------------------------
+ */
+
+static int unicode_form(const char *type)
+{
+    int form = UTF8PROC_STABLE;
+    if (!strcmp(type, "NFC")) return form | UTF8PROC_COMPOSE;
+    if (!strcmp(type, "NFD")) return form | UTF8PROC_DECOMPOSE;
+    if (!strcmp(type, "NFKC")) return form | UTF8PROC_COMPOSE | UTF8PROC_COMPAT;
+    if (!strcmp(type, "NFKD")) return form | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT;
+    return 0;
+}
+
+static sqz_status add_step(normalizer *z, const cJSON *json, const char *file, sqz_error *err)
+{
+    const char *type = json_str(json, "type", "");
+    if (z->n == MAX_STEPS)
+        return err_set(err, SQZ_E_UNSUPPORTED, "%s: more than %d normalizers", file, MAX_STEPS);
+    step *s = &z->steps[z->n];
+    *s = (step){0};
+    if ((s->form = unicode_form(type))) {
+        s->kind = STEP_UNICODE;
+    } else if (!strcmp(type, "Lowercase")) {
+        s->kind = STEP_LOWERCASE;
+    } else if (!strcmp(type, "StripAccents")) {
+        s->kind = STEP_STRIP_ACCENTS;
+    } else if (!strcmp(type, "Strip")) {
+        s->kind = STEP_STRIP;
+        s->left = json_bool(json, "strip_left", 1);
+        s->right = json_bool(json, "strip_right", 1);
+    } else if (!strcmp(type, "ByteLevel")) {
+        s->kind = STEP_BYTES;
+    } else if (!strcmp(type, "Prepend") || !strcmp(type, "Replace")) {
+        s->kind = *type == 'P' ? STEP_PREPEND : STEP_REPLACE;
+        const char *content = json_str(json, *type == 'P' ? "prepend" : "content", NULL);
+        if (!content)
+            return err_set(err, ERR_MODEL, "%s: normalizer %s without its text", file, type);
+        if (s->kind == STEP_REPLACE) {
+            sqz_status st = pattern_json(json_get(json, "pattern"), file, &s->pattern, err);
+            if (st != SQZ_OK) return st;
+        }
+        s->content = strdup(content);
+        if (!s->content) {
+            pattern_free(s->pattern);
+            return err_set(err, SQZ_E_NOMEM, "%s: no memory for the normalizer", file);
+        }
+    } else {
+        return err_set(err, SQZ_E_UNSUPPORTED, "%s: normalizer \"%s\" is not built", file, type);
+    }
+    z->n++;
+    return SQZ_OK;
+}
+
+static sqz_status add_tree(normalizer *z, const cJSON *json, const char *file, sqz_error *err)
+{
+    if (strcmp(json_str(json, "type", ""), "Sequence")) return add_step(z, json, file, err);
+    const cJSON *list = json_get(json, "normalizers"), *item;
+    if (!cJSON_IsArray(list))
+        return err_set(err, ERR_MODEL, "%s: normalizer Sequence without \"normalizers\"", file);
+    sqz_status st = SQZ_OK;
+    cJSON_ArrayForEach(item, list)
+    {
+        if (st == SQZ_OK) st = add_tree(z, item, file, err);
+    }
+    return st;
+}
+
+sqz_status normalizer_new(const cJSON *json, const char *file, normalizer **out, sqz_error *err)
+{
+    normalizer *z = calloc(1, sizeof *z);
+    if (!z) return err_set(err, SQZ_E_NOMEM, "%s: no memory for the normalizer", file);
+    sqz_status st = json && !cJSON_IsNull(json) ? add_tree(z, json, file, err) : SQZ_OK;
+    if (st != SQZ_OK) {
+        normalizer_free(z);
+        return st;
+    }
+    *out = z;
+    return SQZ_OK;
+}
+
+/* ---- running: each step reads `in` and appends to `out` -----------------------------------------
+ */
+
+/* Below U+0300 nothing composes; compatibility forms and decompositions begin at U+00A0. */
+static int needs_unicode(const step *s, const text_buffer *in)
+{
+    int compose = s->form == (UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    uint8_t limit = compose ? 0xCC : 0xC2;
+    for (int64_t i = 0; i < in->n; i++)
+        if ((uint8_t)in->at[i] >= limit) return 1;
+    return 0;
+}
+
+static sqz_status run_unicode(const step *s, const text_buffer *in, text_buffer *out,
+                              sqz_error *err)
+{
+    utf8proc_uint8_t *made = NULL;
+    if (!needs_unicode(s, in)) {
+        text_add(out, in->at, in->n);
+        return SQZ_OK;
+    }
+    utf8proc_ssize_t n =
+        utf8proc_map((const utf8proc_uint8_t *)in->at, in->n, &made, (utf8proc_option_t)s->form);
+    if (n < 0)
+        return err_set(err, ERR_MODEL, "tokenizer: the text cannot be normalized: %s",
+                       utf8proc_errmsg(n));
+    text_add(out, (const char *)made, n);
+    free(made);
+    return SQZ_OK;
+}
+
+static sqz_status run_replace(const step *s, const text_buffer *in, text_buffer *out,
+                              sqz_error *err)
+{
+    int64_t at = 0, from = 0, begin, end;
+    while (from <= in->n) {
+        int got = pattern_find(s->pattern, in->at, in->n, from, &begin, &end);
+        if (got < 0) return pattern_error(s->pattern, err);
+        if (!got) break;
+        text_add(out, in->at + at, begin - at);
+        text_add(out, s->content, (int64_t)strlen(s->content));
+        at = from = end;
+        uint32_t c;
+        if (end == begin) { /* after an empty match the next one begins a character later */
+            int length = utf8_next(in->at + end, in->n - end, &c);
+            from += length ? length : 1;
+        }
+    }
+    text_add(out, in->at + at, in->n - at);
+    return SQZ_OK;
+}
+
+static void run_chars(const step *s, const text_buffer *in, text_buffer *out)
+{
+    uint32_t c;
+    for (int64_t i = 0, n; i < in->n && (n = utf8_next(in->at + i, in->n - i, &c)); i += n) {
+        if (s->kind == STEP_STRIP_ACCENTS && char_is(c, CHAR_MARK)) continue;
+        if (s->kind == STEP_LOWERCASE && c == 0x130)
+            text_add(out, "i\xCC\x87", 3); /* the one letter whose lower case has two characters */
+        else if (s->kind == STEP_LOWERCASE)
+            text_add_char(out, (uint32_t)utf8proc_tolower((utf8proc_int32_t)c));
+        else
+            text_add(out, in->at + i, n);
+    }
+}
+
+static void run_strip(const step *s, const text_buffer *in, text_buffer *out)
+{
+    int64_t begin = 0, end = 0, n;
+    uint32_t c;
+    int started = !s->left;
+    for (int64_t i = 0; i < in->n && (n = utf8_next(in->at + i, in->n - i, &c)); i += n) {
+        int space = char_is(c, CHAR_SPACE);
+        if (!started && !space) {
+            begin = i;
+            started = 1;
+        }
+        if (started && (!space || !s->right)) end = i + n;
+    }
+    text_add(out, in->at + begin, end - begin);
+}
+
+static sqz_status run_step(const step *s, const text_buffer *in, text_buffer *out, sqz_error *err)
+{
+    switch (s->kind) {
+    case STEP_UNICODE: return run_unicode(s, in, out, err);
+    case STEP_REPLACE: return run_replace(s, in, out, err);
+    case STEP_PREPEND:
+        text_add(out, s->content, in->n ? (int64_t)strlen(s->content) : 0);
+        text_add(out, in->at, in->n);
+        return SQZ_OK;
+    case STEP_STRIP: run_strip(s, in, out); return SQZ_OK;
+    case STEP_BYTES:
+        for (int64_t i = 0; i < in->n; i++) text_add_char(out, byte_to_char((uint8_t)in->at[i]));
+        return SQZ_OK;
+    default: run_chars(s, in, out); return SQZ_OK;
+    }
+}
+
+sqz_status normalizer_run(normalizer *z, text_buffer *text, sqz_error *err)
+{
+    for (int i = 0; i < z->n; i++) {
+        z->other.n = 0;
+        sqz_status st = run_step(&z->steps[i], text, &z->other, err);
+        if (st == SQZ_OK && z->other.failed)
+            st = err_set(err, SQZ_E_NOMEM, "tokenizer: no memory to normalize the text");
+        if (st != SQZ_OK) return st;
+        text_swap(text, &z->other);
+    }
+    return SQZ_OK;
+}

@@ -1,0 +1,15 @@
+/* normalize.h - the normalizer of a tokenizer file: text to text, before anything is split. */
+#ifndef SQZ_RUNTIME_TOKENIZER_NORMALIZE_H
+#define SQZ_RUNTIME_TOKENIZER_NORMALIZE_H
+#include "error/error.h"
+#include "tokenizer/pieces.h"
+#include <cjson/cJSON.h>
+
+typedef struct normalizer normalizer;
+/* json: the "normalizer" of a tokenizer.json, or NULL / null for one that changes nothing. */
+sqz_status normalizer_new(const cJSON *json, const char *file, normalizer **out, sqz_error *err);
+void normalizer_free(normalizer *);
+/* In place; text is valid UTF-8 before and after. */
+sqz_status normalizer_run(normalizer *, text_buffer *text, sqz_error *err);
+int normalizer_is_empty(const normalizer *);
+#endif

@@ -1,0 +1,18 @@
+/* split.h - the pre-tokenizer of a tokenizer file: normalized text to words. */
+#ifndef SQZ_RUNTIME_TOKENIZER_SPLIT_H
+#define SQZ_RUNTIME_TOKENIZER_SPLIT_H
+#include "error/error.h"
+#include "tokenizer/pieces.h"
+#include <cjson/cJSON.h>
+
+typedef struct splitter splitter;
+/* json: "pre_tokenizer", or NULL / null for one that leaves each segment a single word. */
+sqz_status splitter_new(const cJSON *json, const char *file, splitter **out, sqz_error *err);
+void splitter_free(splitter *);
+/* Do the words come out as raw bytes, for the model to read as GPT-2 characters? */
+int splitter_leaves_bytes(const splitter *);
+/* Does every step keep a whole segment in one word? */
+int splitter_keeps_whole(const splitter *);
+/* words holds one span: the segment.  first: the segment begins the text. */
+sqz_status splitter_run(splitter *, pieces *words, int first, sqz_error *err);
+#endif

@@ -1,0 +1,533 @@
+/* test_tokenizer.c - the tokenizer against vectors of the `tokenizers` package, and against small
+ * tokenizers made here, one for each component, whose ids were worked out by hand or taken from
+ * that package.
+ *
+ * tests/golden/tokenizer/tiny-arith.jsonl is ours; other published tokenizers are compared when
+ * SQZ_SHARED names a folder that has them. */
+#include "io/file.h"
+#include "json/json.h"
+#include "tokenizer/tokenizer.h"
+#include <check.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- vectors ------------------------------------------------------------------------------------
+ * Texts hold U+0000, which the JSON reader refuses, so lines are read here. */
+
+typedef struct vector {
+    char *text, *decoded;
+    int64_t n_text, n_decoded, n_ids, n_special;
+    int32_t *ids, *special;
+} vector;
+
+static const char *value_of(const char *line, const char *key)
+{
+    char quoted[40];
+    snprintf(quoted, sizeof quoted, "\"%s\": ", key);
+    const char *p = strstr(line, quoted);
+    ck_assert_msg(p != NULL, "no key %s in: %.80s", key, line);
+    return p + strlen(quoted);
+}
+
+static unsigned read_hex(const char *p)
+{
+    char four[5] = {p[0], p[1], p[2], p[3], 0};
+    return (unsigned)strtoul(four, NULL, 16);
+}
+
+static char *put_utf8(char *o, unsigned c)
+{
+    if (c < 0x80) {
+        *o++ = (char)c;
+    } else if (c < 0x800) {
+        *o++ = (char)(0xC0 | c >> 6);
+        *o++ = (char)(0x80 | (c & 63));
+    } else if (c < 0x10000) {
+        *o++ = (char)(0xE0 | c >> 12);
+        *o++ = (char)(0x80 | (c >> 6 & 63));
+        *o++ = (char)(0x80 | (c & 63));
+    } else {
+        *o++ = (char)(0xF0 | c >> 18);
+        *o++ = (char)(0x80 | (c >> 12 & 63));
+        *o++ = (char)(0x80 | (c >> 6 & 63));
+        *o++ = (char)(0x80 | (c & 63));
+    }
+    return o;
+}
+
+static char *read_string(const char *p, int64_t *n)
+{
+    char *out = malloc(strlen(p) + 1), *o = out;
+    ck_assert_int_eq(*p, '"');
+    for (p++; *p != '"'; p++) {
+        if (*p != '\\') {
+            *o++ = *p;
+            continue;
+        }
+        static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+        const char *simple = strchr(from, *++p);
+        if (simple) {
+            *o++ = to[simple - from];
+            continue;
+        }
+        unsigned c = read_hex(p + 1);
+        p += 4;
+        if (c >= 0xD800 && c < 0xDC00) {
+            c = 0x10000 + ((c - 0xD800) << 10) + (read_hex(p + 3) - 0xDC00);
+            p += 6;
+        }
+        o = put_utf8(o, c);
+    }
+    *n = o - out;
+    return out;
+}
+
+static int32_t *read_ids(const char *p, int64_t *n)
+{
+    int32_t *ids = malloc((strlen(p) / 2 + 1) * sizeof *ids);
+    *n = 0;
+    ck_assert_int_eq(*p, '[');
+    for (p++; *p != ']';) {
+        char *end;
+        ids[(*n)++] = (int32_t)strtol(p, &end, 10);
+        p = end + strspn(end, ", ");
+    }
+    return ids;
+}
+
+static vector read_vector(const char *line)
+{
+    vector v;
+    v.text = read_string(value_of(line, "text"), &v.n_text);
+    v.ids = read_ids(value_of(line, "ids"), &v.n_ids);
+    v.special = read_ids(value_of(line, "ids_special"), &v.n_special);
+    v.decoded = read_string(value_of(line, "decoded"), &v.n_decoded);
+    return v;
+}
+
+static void free_vector(vector *v)
+{
+    free(v->text);
+    free(v->ids);
+    free(v->special);
+    free(v->decoded);
+}
+
+static tokenizer *open_ok(const char *dir)
+{
+    tokenizer *t = NULL;
+    sqz_error err = {0};
+    sqz_status st = tokenizer_open(dir, &t, &err);
+    ck_assert_msg(st == SQZ_OK, "%s: %s", dir, err.text);
+    return t;
+}
+
+static void expect_ids(tokenizer *t, const char *text, int64_t n_text, int special,
+                       const int32_t *want, int64_t n_want, int64_t line)
+{
+    int32_t *ids;
+    int64_t n;
+    sqz_error err = {0};
+    sqz_status st = tokenizer_encode(t, text, n_text, special, &ids, &n, &err);
+    ck_assert_msg(st == SQZ_OK, "line %lld: %s", (long long)line, err.text);
+    int64_t same = 0;
+    while (same < n && same < n_want && ids[same] == want[same]) same++;
+    ck_assert_msg(n == n_want && same == n,
+                  "line %lld, special %d: %lld ids for %lld, differ at %lld: %d for %d; text %.80s",
+                  (long long)line, special, (long long)n, (long long)n_want, (long long)same,
+                  same < n ? ids[same] : -1, same < n_want ? want[same] : -1, text);
+    free(ids);
+}
+
+static void expect_text(tokenizer *t, const int32_t *ids, int64_t n, int skip, const char *want,
+                        int64_t n_want, int64_t line)
+{
+    char *text;
+    int64_t bytes;
+    sqz_error err = {0};
+    sqz_status st = tokenizer_decode(t, ids, n, skip, &text, &bytes, &err);
+    ck_assert_msg(st == SQZ_OK, "line %lld: %s", (long long)line, err.text);
+    ck_assert_msg(bytes == n_want && !memcmp(text, want, (size_t)bytes) && text[bytes] == 0,
+                  "line %lld: decoded \"%s\" for \"%.*s\"", (long long)line, text, (int)n_want,
+                  want);
+    free(text);
+}
+
+/* Every line, both ways. */
+static void check_vectors(const char *dir, const char *file)
+{
+    char *data;
+    int64_t bytes, lines = 0;
+    sqz_error err = {0};
+    tokenizer *t = open_ok(dir);
+    ck_assert_msg(file_read(file, 1 << 24, &data, &bytes, &err) == SQZ_OK, "%s", err.text);
+    for (char *line = strtok(data, "\n"); line; line = strtok(NULL, "\n")) {
+        vector v = read_vector(line);
+        lines++;
+        expect_ids(t, v.text, v.n_text, 0, v.ids, v.n_ids, lines);
+        expect_ids(t, v.text, v.n_text, 1, v.special, v.n_special, lines);
+        expect_text(t, v.ids, v.n_ids, 0, v.decoded, v.n_decoded, lines);
+        free_vector(&v);
+    }
+    ck_assert_int_eq(lines, 351);
+    free(data);
+    tokenizer_free(t);
+}
+
+START_TEST(test_golden)
+{
+    check_vectors(SQZ_SOURCE_DIR "/examples/tiny-arith/model",
+                  SQZ_SOURCE_DIR "/tests/golden/tokenizer/tiny-arith.jsonl");
+}
+END_TEST
+
+START_TEST(test_published)
+{
+    static const char *const folders[] = {"data/tokenizers/llama-2", "data/tokenizers/phi-2",
+                                          "data/tokenizers/qwen2.5", "models/stories260K-hf",
+                                          "models/tiny-gpt2-hf"};
+    const char *shared = getenv("SQZ_SHARED");
+    if (!shared || !path_is_dir(shared)) {
+        printf("test_published skipped: SQZ_SHARED names no folder\n");
+        return;
+    }
+    char *dir = path_format("%s/%s", shared, folders[_i]);
+    char *file = path_format("%s/vectors.jsonl", dir);
+    if (path_exists(file))
+        check_vectors(dir, file);
+    else
+        printf("%s skipped: no vectors there\n", folders[_i]);
+    free(dir);
+    free(file);
+}
+END_TEST
+
+START_TEST(test_special_ids)
+{
+    tokenizer *t = open_ok(SQZ_SOURCE_DIR "/examples/tiny-arith/model");
+    int bos, eos;
+    ck_assert_int_eq(tokenizer_bos(t), 0);
+    ck_assert_int_eq(tokenizer_eos(t), 1);
+    ck_assert_int_eq(tokenizer_size(t), 1843);
+    ck_assert_int_eq(tokenizer_id(t, "<|end_of_text|>"), 1);
+    ck_assert_int_eq(tokenizer_id(t, "no such piece"), -1);
+    tokenizer_template(t, &bos, &eos);
+    ck_assert_int_eq(bos, 1);
+    ck_assert_int_eq(eos, 0);
+    int32_t ids[] = {0, tokenizer_id(t, "a"), 1, 1850};
+    expect_text(t, ids, 4, 1, "a", 1, 0);
+    tokenizer_free(t);
+}
+END_TEST
+
+/* ---- small tokenizers made here -----------------------------------------------------------------
+ */
+
+static char folder[] = "/tmp/sqz_tokenizer_XXXXXX";
+
+static void setup(void)
+{
+    strcpy(folder + strlen(folder) - 6, "XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+}
+
+static void teardown(void)
+{
+    dir_remove(folder, NULL);
+}
+
+static void write_file(const char *name, const char *text)
+{
+    char *path = path_format("%s/%s", folder, name);
+    sqz_error err = {0};
+    ck_assert_msg(file_write(path, text, (int64_t)strlen(text), &err) == SQZ_OK, "%s", err.text);
+    free(path);
+}
+
+/* Pieces without an id of their own, each the character it is: a=0, b=1, ... and merges. */
+static tokenizer *make(const char *top, const char *model)
+{
+    char *text = path_format("{\"version\":\"1.0\",%s%s\"model\":{\"type\":\"BPE\",%s}}", top,
+                             *top ? "," : "", model);
+    write_file("tokenizer.json", text);
+    free(text);
+    return open_ok(folder);
+}
+
+static void expect(tokenizer *t, const char *text, int n, ...)
+{
+    int32_t want[64];
+    va_list ap;
+    va_start(ap, n);
+    for (int i = 0; i < n; i++) want[i] = va_arg(ap, int);
+    va_end(ap);
+    expect_ids(t, text, (int64_t)strlen(text), 0, want, n, 0);
+}
+
+static void expect_decoded(tokenizer *t, const char *want, int n, ...)
+{
+    int32_t ids[64];
+    va_list ap;
+    va_start(ap, n);
+    for (int i = 0; i < n; i++) ids[i] = va_arg(ap, int);
+    va_end(ap);
+    expect_text(t, ids, n, 0, want, (int64_t)strlen(want), 0);
+}
+
+#define ABC "\"vocab\":{\"a\":0,\"b\":1,\"c\":2,\"ab\":3,\"bc\":4,\"abc\":5,\"<unk>\":6,\" \":7}"
+
+START_TEST(test_merge_order)
+{
+    /* the lowest rank first, then the leftmost: "abc" becomes a+bc, "aab" keeps its first a */
+    tokenizer *t = make("", ABC ",\"merges\":[\"b c\",\"a b\",[\"a\",\"bc\"]]");
+    expect(t, "abc", 1, 5);
+    expect(t, "aab", 2, 0, 3);
+    expect(t, "abab", 2, 3, 3);
+    expect(t, "abbc", 2, 3, 4);
+    expect(t, "", 0);
+    expect(t, "xay", 1, 0); /* no unk: unknown characters vanish */
+    tokenizer_free(t);
+}
+END_TEST
+
+START_TEST(test_unk)
+{
+    tokenizer *t = make("", ABC ",\"merges\":[],\"unk_token\":\"<unk>\",\"fuse_unk\":true");
+    expect(t, "xyaz", 3, 6, 0, 6);
+    tokenizer_free(t);
+    t = make("", ABC ",\"merges\":[],\"unk_token\":\"<unk>\"");
+    expect(t, "xyaz", 4, 6, 6, 0, 6);
+    tokenizer_free(t);
+}
+END_TEST
+
+START_TEST(test_byte_fallback)
+{
+    static const char decode[] =
+        "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{"
+        "\"String\":\"\xE2\x96\x81\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},{\"type\":"
+        "\"Fuse\"},{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}";
+    tokenizer *t = make(decode, "\"vocab\":{\"<0xC3>\":0,\"<0xA9>\":1,\"a\":2,\"<unk>\":3,"
+                                "\"\xE2\x96\x81\":4,\"<0xE2>\":5},\"merges\":[],\"byte_fallback\":"
+                                "true,\"unk_token\":\"<unk>\",\"fuse_unk\":true");
+    expect(t, "a\xC3\xA9", 3, 2, 0, 1);
+    expect(t, "\xC3\xA8\xC3\xA8", 1, 3); /* a byte is missing: unknown, fused */
+    expect_decoded(t, "a\xC3\xA9 ", 5, 4, 2, 0, 1, 4);
+    expect_decoded(t, "\xEF\xBF\xBD\xEF\xBF\xBD\x61", 3, 0, 5, 2);
+    expect_decoded(t, "  a", 4, 4, 4, 4, 2); /* one leading space goes */
+    tokenizer_free(t);
+}
+END_TEST
+
+START_TEST(test_ignore_merges_and_affixes)
+{
+    tokenizer *t = make("", ABC ",\"merges\":[\"a b\"],\"ignore_merges\":true");
+    expect(t, "abc", 1, 5);
+    expect(t, "abca", 3, 3, 2, 0);
+    tokenizer_free(t);
+    t = make("\"pre_tokenizer\":{\"type\":\"WhitespaceSplit\"}",
+             "\"vocab\":{\"a\":0,\"b</w>\":1,\"ab</w>\":2,\"a</w>\":3},\"end_of_word_suffix\":"
+             "\"</w>\",\"merges\":[\"a b</w>\"]");
+    expect(t, "ab a", 2, 2, 3);
+    tokenizer_free(t);
+    t = make("", "\"vocab\":{\"a\":0,\"##b\":1,\"ab\":2},\"continuing_subword_prefix\":\"##\","
+                 "\"merges\":[\"a ##b\"]");
+    expect(t, "ab", 1, 2);
+    expect(t, "abb", 2, 2, 1);
+    tokenizer_free(t);
+}
+END_TEST
+
+#define LETTERS                                                                                    \
+    "\"vocab\":{\"a\":0,\"b\":1,\"c\":2,\"1\":3,\"2\":4,\" \":5,\".\":6,\"\xE2\x96\x81\":7,"       \
+    "\"\xC3\xA9\":8,\"ab\":9,\"12\":10,\"\xE2\x96\x81"                                             \
+    "a\":11,\"a.\":12,\" a\":13,\"e\":14},\"merges\":[\"a b\",\"1 2\",\"\xE2\x96\x81 a\",\"a "     \
+    ".\",[\" \",\"a\"]]"
+
+static tokenizer *with_normalizer(const char *normalizer)
+{
+    char *top = path_format("\"normalizer\":%s", normalizer);
+    tokenizer *t = make(top, LETTERS);
+    free(top);
+    return t;
+}
+
+START_TEST(test_normalizers)
+{
+    tokenizer *t = with_normalizer("{\"type\":\"NFC\"}");
+    expect(t, "e\xCC\x81", 1, 8);
+    tokenizer_free(t);
+    t = with_normalizer("{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{\"type\":"
+                        "\"StripAccents\"},{\"type\":\"Lowercase\"}]}");
+    expect(t,
+           "\xC3\x89"
+           "A",
+           2, 14, 0);
+    tokenizer_free(t);
+    t = with_normalizer("{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":"
+                        "\"\xE2\x96\x81\"},{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},"
+                        "\"content\":\"\xE2\x96\x81\"}]}");
+    expect(t, "a  a", 3, 11, 7, 11);
+    expect(t, "", 0);
+    tokenizer_free(t);
+    t = with_normalizer(
+        "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"[bc]+\"},\"content\":\"a\"}");
+    expect(t, "bcb1", 2, 0, 3);
+    tokenizer_free(t);
+    t = with_normalizer("{\"type\":\"Strip\",\"strip_left\":true,\"strip_right\":true}");
+    expect(t, " \t1 1 ", 3, 3, 5, 3);
+    tokenizer_free(t);
+    t = with_normalizer("{\"type\":\"NFKC\"}");
+    expect(t, "\xEF\xBC\x91\xC2\xB2", 1, 10);
+    tokenizer_free(t);
+}
+END_TEST
+
+static tokenizer *with_splitter(const char *splitter)
+{
+    char *top = path_format("\"pre_tokenizer\":%s", splitter);
+    tokenizer *t = make(top, LETTERS);
+    free(top);
+    return t;
+}
+
+static tokenizer *with_split(const char *pattern, const char *behaviour, int invert)
+{
+    char *text =
+        path_format("{\"type\":\"Split\",\"pattern\":%s,\"behavior\":\"%s\",\"invert\":%s}",
+                    pattern, behaviour, invert ? "true" : "false");
+    tokenizer *t = with_splitter(text);
+    free(text);
+    return t;
+}
+
+/* " a", "a." and "12" are single pieces only where no cut falls inside. */
+START_TEST(test_split_behaviours)
+{
+    tokenizer *t = with_split("{\"String\":\" \"}", "Isolated", 0);
+    expect(t, "a a", 3, 0, 5, 0);
+    tokenizer_free(t);
+    t = with_split("{\"String\":\" \"}", "Removed", 0);
+    expect(t, "a  a", 2, 0, 0);
+    tokenizer_free(t);
+    t = with_split("{\"String\":\" \"}", "MergedWithNext", 0);
+    expect(t, "a  a ", 4, 0, 5, 13, 5);
+    tokenizer_free(t);
+    t = with_split("{\"String\":\".\"}", "MergedWithPrevious", 0);
+    expect(t, "a..b", 3, 12, 6, 1);
+    tokenizer_free(t);
+    t = with_split("{\"Regex\":\"[0-9]\"}", "Contiguous", 0);
+    expect(t, "a12b", 3, 0, 10, 1);
+    tokenizer_free(t);
+    t = with_split("{\"Regex\":\"[0-9]\"}", "Isolated", 0);
+    expect(t, "a12b", 4, 0, 3, 4, 1);
+    tokenizer_free(t);
+    t = with_split("{\"Regex\":\"[ab]+\"}", "Removed", 1); /* keeps what matches */
+    expect(t, "ab12ab", 2, 9, 9);
+    tokenizer_free(t);
+}
+END_TEST
+
+START_TEST(test_splitters)
+{
+    tokenizer *t = with_splitter("{\"type\":\"Digits\",\"individual_digits\":true}");
+    expect(t, "12a", 3, 3, 4, 0);
+    tokenizer_free(t);
+    t = with_splitter("{\"type\":\"Digits\",\"individual_digits\":false}");
+    expect(t, "12a", 2, 10, 0);
+    tokenizer_free(t);
+    t = with_splitter("{\"type\":\"Metaspace\",\"replacement\":\"\xE2\x96\x81\",\"prepend_scheme\":"
+                      "\"first\",\"split\":true}");
+    expect(t, "a a", 2, 11, 11);
+    expect(t, " a", 1, 11);
+    tokenizer_free(t);
+    t = with_splitter("{\"type\":\"Metaspace\",\"replacement\":\"\xE2\x96\x81\",\"prepend_scheme\":"
+                      "\"never\",\"split\":false}");
+    expect(t, "a a", 2, 0, 11);
+    tokenizer_free(t);
+    t = with_splitter("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"WhitespaceSplit\"},{"
+                      "\"type\":\"Punctuation\",\"behavior\":\"Isolated\"}]}");
+    expect(t, "a. 12", 3, 0, 6, 10);
+    tokenizer_free(t);
+    t = with_splitter("{\"type\":\"Whitespace\"}");
+    expect(t, "a. 12", 3, 0, 6, 10);
+    tokenizer_free(t);
+    t = with_splitter("{\"type\":\"CharDelimiterSplit\",\"delimiter\":\"c\"}");
+    expect(t, "acb", 2, 0, 1);
+    tokenizer_free(t);
+}
+END_TEST
+
+/* U+180E is no white space since Unicode 6.3; the expression must not take it for one. */
+START_TEST(test_expression_dialect)
+{
+    tokenizer *t = with_split("{\"Regex\":\"\\\\s\"}", "Removed", 0);
+    expect(t,
+           "a\xC2\x85"
+           "b",
+           2, 0, 1);
+    expect(t,
+           "a\xE1\xA0\x8E"
+           "b",
+           1, 9); /* unknown, vanishes, and a+b meet */
+    tokenizer_free(t);
+    t = with_split("{\"Regex\":\"(?i:B)|[^\\\\s\\\\p{L}]\"}", "Isolated", 0);
+    expect(t, "ab1", 3, 0, 1, 3);
+    tokenizer_free(t);
+    sqz_error err = {0};
+    write_file("tokenizer.json", "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":"
+                                 "\"[a&&[b]]\"},\"behavior\":\"Isolated\"},\"model\":{\"type\":"
+                                 "\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}");
+    ck_assert_int_eq(tokenizer_open(folder, &t, &err), SQZ_E_UNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(err.text, "intersection"));
+}
+END_TEST
+
+/* The byte-level pieces of "a b" and of U+00E9: C3 A9 are written U+00C3 U+00A9. */
+START_TEST(test_byte_level)
+{
+    tokenizer *t = make("\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,"
+                        "\"use_regex\":true},\"decoder\":{\"type\":\"ByteLevel\"}",
+                        "\"vocab\":{\"\xC4\xA0\":0,\"a\":1,\"\xC4\xA0"
+                        "a\":2,\"\xC3\x83\":3,\"\xC2\xA9\":4,\"\xC4\x80\":5,\"b\":6},\"merges\":["
+                        "\"\xC4\xA0 a\"]");
+    expect(t, "a a", 2, 2, 2);
+    expect(t, " a", 1, 2);
+    expect(t, "\xC3\xA9", 3, 0, 3, 4);
+    tokenizer_free(t);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("tokenizer");
+    TCase *c = tcase_create("vectors");
+    tcase_add_test(c, test_golden);
+    tcase_add_loop_test(c, test_published, 0, 5);
+    tcase_add_test(c, test_special_ids);
+    suite_add_tcase(s, c);
+    c = tcase_create("components");
+    tcase_add_checked_fixture(c, setup, teardown);
+    tcase_add_test(c, test_merge_order);
+    tcase_add_test(c, test_unk);
+    tcase_add_test(c, test_byte_fallback);
+    tcase_add_test(c, test_ignore_merges_and_affixes);
+    tcase_add_test(c, test_normalizers);
+    tcase_add_test(c, test_split_behaviours);
+    tcase_add_test(c, test_splitters);
+    tcase_add_test(c, test_expression_dialect);
+    tcase_add_test(c, test_byte_level);
+    suite_add_tcase(s, c);
+    return s;
+}
+
+int main(void)
+{
+    SRunner *r = srunner_create(suite());
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
