@@ -13,9 +13,9 @@ def main(sqz, work):
     work = common.fresh(work)
     bad = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(sqz))), "tests/bad_plugins")
     store, out = os.path.join(work, "store"), os.path.join(work, "run")
-    plugin = next((os.path.join(d, f) for d, _, files in os.walk(bad) for f in files if f.startswith("segv") and f.endswith(".so")), None)
+    plugin = next((os.path.join(d, f) for d, _, files in os.walk(bad) for f in files if f == "segv_method.so"), None)
     assert plugin, f"no segfaulting plugin under {bad}"
-    config = common.pipeline(work, steps=[{"use": "segv"}, {"use": "rtn"}], plugins={"path": [plugin]}, budget={"trials": 4})
+    config = common.pipeline(work, steps=[{"use": "segv_method"}, {"use": "rtn"}], plugins={"path": [plugin]}, budget={"trials": 4})
     common.run(sqz, ["--config", config, "--output", out, "--yes"], store)
     trials = [json.loads(line) for line in open(os.path.join(out, "trials.jsonl"), encoding="utf-8")]
     outcomes = {t["outcome"] for t in trials}
