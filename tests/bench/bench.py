@@ -100,7 +100,7 @@ def bench_grid(a, models):
             "steps": [{"use": "gptq", "search": {"bits": [2, 3, 4, 8], "group_size": [32, 64, 128], "symmetric": [True, False]}}],
             "search": {"use": "grid"},
             "budget": {"trials": 24},
-            "eval": {"proxy": {"limit": 32, "only": True}},
+            "eval": {"proxy": {"enabled": False}, "bench": False},
             "output": out,
         }
         path = os.path.join(a.out, "grid.json")
