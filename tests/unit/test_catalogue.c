@@ -459,6 +459,7 @@ int main(void)
 {
     Suite *s = suite_create("catalogue");
     TCase *t = tcase_create("all");
+    tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, describes_agents_and_parameters);
     tcase_add_test(t, reads_facts_of_known_extensions);

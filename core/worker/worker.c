@@ -1,0 +1,551 @@
+/* worker.c - one job in one child process, from the parent's side; see worker.h.
+ *
+ * The child is not trusted to end, to stop growing or to tell the truth.  It leads its own process
+ * group; whatever happens, that group is killed and the child reaped before worker_run returns.
+ * Left out: how many workers run at once, and trying again (the coordinator decides both). */
+#include "worker/worker.h"
+#include "host/scan.h"
+#include "io/file.h"
+#include "worker/channel.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Built with a sanitizer?  gcc says so by macros, clang by a feature test. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
+enum { SOCKET_FD = 3, MAX_RESULT = 256 << 20, MAX_STDERR = 64 << 20, TAIL_LINES = 50, PLACE = 320 };
+/* Seconds: between looks at the child, for a kind stop, and for SIGTERM. */
+static const double LOOK_S = 0.05, GRACE_S = 5, TERM_S = 2;
+/* Room beyond the resident limit for what is reserved but not resident: stacks, arenas, BLAS
+ * buffers. */
+static const int64_t DATA_SLACK = (int64_t)1 << 30;
+
+typedef enum stop_cause { RUNNING, BY_CALLER, BY_DEADLINE, BY_MEMORY, BY_PROTOCOL } stop_cause;
+typedef enum stop_stage { NOT_STOPPING, ASKED, TERMED, KILLED } stop_stage;
+
+typedef struct watch {
+    const worker_limits *limits;
+    const worker_hooks *hooks;
+    const char *dir;
+    pid_t pid;
+    channel child;
+    double start, stage_at;
+    stop_cause cause;
+    stop_stage stage;
+    int64_t peak_bytes;
+    int64_t oom_kills; /* of our control group before the job */
+    int greeted;
+    char agent[160]; /* "method org.example.x" once an agent ran */
+    char what[256];  /* last progress */
+    double done;
+} watch;
+
+const char *outcome_name(outcome_state state)
+{
+    static const char *const names[] = {"ok",      "failed",  "unsupported", "cancelled",
+                                        "timeout", "crashed", "oom",         "protocol"};
+    return (unsigned)state < sizeof names / sizeof *names ? names[state] : "protocol";
+}
+
+void worker_outcome_free(worker_outcome *o)
+{
+    free(o->stderr_tail);
+    cJSON_Delete(o->result);
+    memset(o, 0, sizeof *o);
+}
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- starting
+ * ------------------------------------------------------------------------------------------- */
+/* environ without a socket number of our own, and with the child's. */
+static char **child_environment(void)
+{
+    static char number[] = "SQZ_WORKER_FD=3";
+    size_t n = 0, kept = 0;
+    while (environ[n]) n++;
+    char **list = calloc(n + 2, sizeof *list);
+    if (!list) return NULL;
+    for (size_t i = 0; i < n; i++)
+        if (strncmp(environ[i], "SQZ_WORKER_FD=", 14) != 0) list[kept++] = environ[i];
+    list[kept] = number;
+    return list;
+}
+
+static int spawn_with(watch *w, const char *program, const char *log, int socket)
+{
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attributes;
+    sigset_t set;
+    char word[] = "worker";
+    char *argv[] = {(char *)program, word, (char *)w->dir, NULL}, **envp = child_environment();
+    if (!envp) return ENOMEM;
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&files, STDERR_FILENO, log,
+                                     O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0644);
+    posix_spawn_file_actions_adddup2(&files, STDERR_FILENO, STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&files, socket, SOCKET_FD);
+    posix_spawn_file_actions_addclosefrom_np(&files, SOCKET_FD + 1);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF |
+                                              POSIX_SPAWN_SETSIGMASK);
+    posix_spawnattr_setpgroup(&attributes, 0);
+    sigfillset(&set);
+    posix_spawnattr_setsigdefault(&attributes, &set);
+    sigemptyset(&set);
+    posix_spawnattr_setsigmask(&attributes, &set);
+    int failure = posix_spawn(&w->pid, program, &files, &attributes, argv, envp);
+    posix_spawn_file_actions_destroy(&files);
+    posix_spawnattr_destroy(&attributes);
+    free(envp);
+    return failure;
+}
+
+static sqz_status spawn(watch *w, sqz_error *err)
+{
+    int ends[2];
+    char *program = host_program(), *log = path_format("%s/stderr.log", w->dir);
+    sqz_status status = SQZ_OK;
+    if (!program || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+        status = err_set(err, SQZ_E_INTERNAL, "cannot start a worker: %s", strerror(errno));
+    } else {
+        /* Above every number the child uses, so that dup2 onto 3 is never a dup of itself, which
+         * would keep the close-on-exec mark. */
+        int high = fcntl(ends[1], F_DUPFD_CLOEXEC, 64);
+        int failure = high < 0 ? errno : spawn_with(w, program, log, high);
+        if (high >= 0) close(high);
+        close(ends[1]);
+        w->child.fd = ends[0];
+        if (failure)
+            status = err_set(err, SQZ_E_INTERNAL, "cannot start %s as a worker: %s", program,
+                             strerror(failure));
+    }
+    free(program);
+    free(log);
+    return status;
+}
+
+/* The limit that the kernel enforces.  Set from outside, so that it holds for any child.  A build
+ * with sanitizers reserves terabytes of address space as private data, so there only the watch
+ * works. */
+static void limit_data(const watch *w)
+{
+    int64_t bytes;
+    if (SANITIZED || w->limits->memory_bytes <= 0 ||
+        __builtin_add_overflow(w->limits->memory_bytes, DATA_SLACK, &bytes))
+        return;
+    struct rlimit limit = {(rlim_t)bytes, (rlim_t)bytes};
+    prlimit(w->pid, RLIMIT_DATA, &limit, NULL);
+}
+
+/* When the machine itself runs out, the kernel shall take the worker and not the run. */
+static void prefer_as_victim(const watch *w)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/oom_score_adj", (int)w->pid);
+    FILE *f = fopen(path, "we");
+    if (!f) return;
+    fprintf(f, "500\n");
+    fclose(f);
+}
+
+/* ---- watching
+ * ------------------------------------------------------------------------------------------- */
+static int64_t resident_bytes(pid_t pid)
+{
+    char path[64];
+    long long total, resident = 0;
+    snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+    FILE *f = fopen(path, "re");
+    if (!f) return 0;
+    if (fscanf(f, "%lld %lld", &total, &resident) != 2) resident = 0;
+    fclose(f);
+    return resident * sysconf(_SC_PAGESIZE);
+}
+
+/* How often the kernel killed for memory in our control group; 0 where it does not tell. */
+static int64_t kernel_oom_kills(void)
+{
+    char line[512], path[600] = "/sys/fs/cgroup/memory.events";
+    long long kills = 0;
+    FILE *f = fopen("/proc/self/cgroup", "re");
+    while (f && fgets(line, sizeof line, f)) {
+        line[strcspn(line, "\n")] = 0;
+        if (strncmp(line, "0::", 3) == 0)
+            snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.events", line + 3);
+    }
+    if (f) fclose(f);
+    f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "oom_kill %lld", &kills) == 1) break;
+    if (f) fclose(f);
+    return kills;
+}
+
+/* A plugin that prints without end must not fill the disk; the file is opened for appending, so
+ * cutting it is safe. */
+static void bound_stderr(const watch *w)
+{
+    struct stat st;
+    char *log = path_format("%s/stderr.log", w->dir);
+    if (stat(log, &st) == 0 && st.st_size > MAX_STDERR && truncate(log, 0) != 0)
+        fprintf(stderr, "%s: cannot be shortened: %s\n", log, strerror(errno));
+    free(log);
+}
+
+static void listen_to(watch *w)
+{
+    cJSON *m;
+    while ((m = channel_take(&w->child))) {
+        const char *type = json_str(m, "type", "");
+        if (!strcmp(type, "hello")) {
+            w->greeted = 1;
+        } else if (!strcmp(type, "agent")) {
+            const char *kind = json_str(m, "kind", "");
+            snprintf(w->agent, sizeof w->agent, "%.*s %.120s", (int)(strcspn(kind, "/") % 32), kind,
+                     json_str(m, "id", ""));
+        } else if (!strcmp(type, "progress")) {
+            snprintf(w->what, sizeof w->what, "%.250s", json_str(m, "what", ""));
+            w->done = json_num(m, "done", 0);
+            if (w->hooks->progress) w->hooks->progress(w->hooks->ctx, w->done, w->what);
+        } else if (!strcmp(type, "log") && w->hooks->log) {
+            w->hooks->log(w->hooks->ctx, (int)json_int(m, "level", 1), json_str(m, "text", ""));
+        }
+        cJSON_Delete(m);
+    }
+}
+
+/* ---- stopping
+ * ------------------------------------------------------------------------------------------- */
+static void stage_enter(watch *w, stop_stage stage)
+{
+    cJSON *m;
+    w->stage = stage;
+    w->stage_at = now_s();
+    switch (stage) {
+    case ASKED:
+        m = cJSON_CreateObject();
+        cJSON_AddStringToObject(m, "type", "stop");
+        channel_send(&w->child, m);
+        cJSON_Delete(m);
+        break;
+    case TERMED: kill(-w->pid, SIGTERM); break;
+    case KILLED: kill(-w->pid, SIGKILL); break;
+    default: break;
+    }
+}
+
+static void stop(watch *w, stop_cause cause, stop_stage stage)
+{
+    if (w->cause == RUNNING) w->cause = cause;
+    if (stage > w->stage) stage_enter(w, stage);
+}
+
+/* Looks at every reason to stop, and goes on to the next stage when one was not enough. */
+static void enforce(watch *w)
+{
+    double now = now_s();
+    int cancel = w->hooks->cancel ? w->hooks->cancel(w->hooks->ctx) : 0;
+    if (cancel) stop(w, BY_CALLER, cancel >= 2 ? KILLED : ASKED);
+    if (w->limits->deadline_s > 0 && now - w->start > w->limits->deadline_s)
+        stop(w, BY_DEADLINE, ASKED);
+    int64_t resident = resident_bytes(w->pid);
+    if (resident > w->peak_bytes) w->peak_bytes = resident;
+    if (w->limits->memory_bytes > 0 && resident > w->limits->memory_bytes)
+        stop(w, BY_MEMORY, KILLED);
+    if (w->child.broken) stop(w, BY_PROTOCOL, KILLED);
+    if (w->stage == ASKED && now - w->stage_at > GRACE_S) stage_enter(w, TERMED);
+    if (w->stage == TERMED && now - w->stage_at > TERM_S) stage_enter(w, KILLED);
+}
+
+static int has_ended(pid_t pid)
+{
+    siginfo_t info = {0};
+    /* WNOWAIT: as a zombie the child still owns its number, so that its group can be killed without
+     * hitting a stranger. */
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
+}
+
+/* Until the child has ended and been reaped, with everything it started.  Returns its wait status.
+ */
+static int attend(watch *w, struct rusage *usage)
+{
+    double looked = 0, sized = now_s();
+    int status = 0;
+    while (!has_ended(w->pid)) {
+        struct pollfd fd = {w->child.fd, POLLIN, 0};
+        if (w->child.fd < 0) { /* it is about to end, or closed its socket */
+            nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+        } else {
+            poll(&fd, 1, (int)(LOOK_S * 1000));
+        }
+        listen_to(w);
+        if (now_s() - looked >= LOOK_S) {
+            looked = now_s();
+            enforce(w);
+        }
+        if (now_s() - sized >= 1) {
+            sized = now_s();
+            bound_stderr(w);
+        }
+    }
+    listen_to(w);
+    kill(-w->pid, SIGKILL);
+    while (wait4(w->pid, &status, 0, usage) < 0 && errno == EINTR) continue;
+    return status;
+}
+
+/* ---- judging
+ * -------------------------------------------------------------------------------------------- */
+/* The last lines of stderr.log; NULL when there are none. */
+static char *read_tail(const char *dir)
+{
+    enum { TAIL_BYTES = 64 << 10 };
+    char *path = path_format("%s/stderr.log", dir), *text = NULL;
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    free(path);
+    if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0 && (text = malloc(TAIL_BYTES + 1))) {
+        off_t from = st.st_size > TAIL_BYTES ? st.st_size - TAIL_BYTES : 0;
+        ssize_t n = pread(fd, text, TAIL_BYTES, from);
+        text[n > 0 ? n : 0] = 0;
+        char *begin = text + (n > 0 ? n : 0);
+        int lines = 0;
+        /* A last line with its newline counts once. */
+        for (char *p = begin - 1; p > text; p--)
+            if (p[-1] == '\n' && ++lines == TAIL_LINES) {
+                memmove(text, p, (size_t)(begin - p) + 1);
+                break;
+            }
+    }
+    if (fd >= 0) close(fd);
+    if (text && !*text) {
+        free(text);
+        text = NULL;
+    }
+    return text;
+}
+
+/* Who it was, "method org.example.x", and how far it had come, " in model.layers.0 (25 % done)". */
+static const char *who(const watch *w)
+{
+    return w->agent[0] ? w->agent : "the worker";
+}
+
+static const char *how_far(const watch *w, char out[PLACE])
+{
+    *out = 0;
+    if (w->what[0]) snprintf(out, PLACE, " in %s (%.0f %% done)", w->what, 100 * w->done);
+    return out;
+}
+
+/* result.json when it is there and answers this job; else NULL and why. */
+static cJSON *read_result(const watch *w, const cJSON *job, outcome_state *state, sqz_error *err)
+{
+    static const outcome_state reported[] = {OUTCOME_OK, OUTCOME_FAILED, OUTCOME_UNSUPPORTED,
+                                             OUTCOME_CANCELLED};
+    json_doc *doc = NULL;
+    cJSON *result = NULL;
+    char *path = path_format("%s/result.json", w->dir);
+    if (json_read(path, MAX_RESULT, 0, &doc, err) == SQZ_OK) {
+        const cJSON *root = json_root(doc);
+        const char *word = json_str(root, "state", "");
+        for (size_t i = 0; i < sizeof reported / sizeof *reported && !result; i++)
+            if (!strcmp(word, outcome_name(reported[i]))) {
+                *state = reported[i];
+                result = cJSON_Duplicate(root, 1);
+            }
+        if (!result) {
+            err_set(err, SQZ_E_INTERNAL, "result.json has the unknown state \"%.40s\"", word);
+        } else if (strcmp(json_str(root, "schema", ""), "sqz.result/1") != 0 ||
+                   strcmp(json_str(root, "job", ""), json_str(job, "job", "")) != 0) {
+            err_set(err, SQZ_E_INTERNAL, "result.json answers job \"%.80s\", not \"%.80s\"",
+                    json_str(root, "job", ""), json_str(job, "job", ""));
+            cJSON_Delete(result);
+            result = NULL;
+        }
+        json_free(doc);
+    }
+    free(path);
+    return result;
+}
+
+static void conclude(worker_outcome *o, outcome_state state, sqz_status code, const char *text)
+{
+    o->state = state;
+    o->code = code;
+    snprintf(o->message, sizeof o->message, "%s", text);
+}
+
+/* We ended it: why. */
+static void judge_stopped(const watch *w, worker_outcome *o)
+{
+    char place[PLACE], text[sizeof o->message];
+    how_far(w, place);
+    switch (w->cause) {
+    case BY_DEADLINE:
+        snprintf(text, sizeof text, "%s was stopped at its deadline of %g s%s", who(w),
+                 w->limits->deadline_s, place);
+        conclude(o, OUTCOME_TIMEOUT, SQZ_E_CANCELLED, text);
+        return;
+    case BY_MEMORY:
+        snprintf(text, sizeof text,
+                 "%s held %lld MiB of memory, more than its limit of %lld MiB,%s", who(w),
+                 (long long)(w->peak_bytes >> 20), (long long)(w->limits->memory_bytes >> 20),
+                 *place ? place : " and was stopped");
+        conclude(o, OUTCOME_OOM, SQZ_E_NOMEM, text);
+        return;
+    case BY_PROTOCOL:
+        snprintf(text, sizeof text, "%s wrote something else than messages to its parent%s", who(w),
+                 place);
+        conclude(o, OUTCOME_PROTOCOL, SQZ_E_INTERNAL, text);
+        return;
+    default:
+        snprintf(text, sizeof text, "%s was cancelled%s", who(w), place);
+        conclude(o, OUTCOME_CANCELLED, SQZ_E_CANCELLED, text);
+    }
+}
+
+static void judge_signal(const watch *w, int number, worker_outcome *o)
+{
+    char place[PLACE], text[sizeof o->message];
+    const char *name = sigabbrev_np(number);
+    how_far(w, place);
+    o->signal = number;
+    if (number == SIGKILL && kernel_oom_kills() > w->oom_kills) {
+        snprintf(text, sizeof text,
+                 "%s was killed by the kernel because memory ran out (%lld MiB held)%s", who(w),
+                 (long long)(o->peak_rss_bytes >> 20), place);
+        conclude(o, OUTCOME_OOM, SQZ_E_NOMEM, text);
+        return;
+    }
+    snprintf(text, sizeof text, "%s crashed with SIG%s (%s)%s", who(w), name ? name : "?",
+             strsignal(number), place);
+    conclude(o, OUTCOME_CRASHED, ERR_PLUGIN, text);
+}
+
+/* The job's own word, corrected by what we know better. */
+static void judge_result(const watch *w, outcome_state state, worker_outcome *o)
+{
+    const cJSON *e = json_get(o->result, "error");
+    sqz_status code =
+        (sqz_status)json_int(e, "code", state == OUTCOME_OK ? SQZ_OK : SQZ_E_INTERNAL);
+    const char *message = json_str(e, "message", outcome_name(state));
+    if (state == OUTCOME_CANCELLED && w->cause != RUNNING) {
+        judge_stopped(w, o);
+    } else if (state == OUTCOME_OK) {
+        conclude(o, OUTCOME_OK, SQZ_OK, "ok");
+    } else {
+        conclude(o, code == SQZ_E_NOMEM ? OUTCOME_OOM : state, code, message);
+    }
+}
+
+static void judge(const watch *w, const cJSON *job, int wait_status, worker_outcome *o)
+{
+    sqz_error err = {0};
+    char place[PLACE], text[sizeof o->message];
+    outcome_state state = OUTCOME_PROTOCOL;
+    /* A result that was written whole counts, however the process ended after it. */
+    o->result = read_result(w, job, &state, &err);
+    if (o->result) {
+        judge_result(w, state, o);
+    } else if (w->cause != RUNNING) {
+        judge_stopped(w, o);
+    } else if (WIFSIGNALED(wait_status)) {
+        judge_signal(w, WTERMSIG(wait_status), o);
+    } else {
+        snprintf(text, sizeof text, "%s ended with exit status %d and no valid result%s: %.400s",
+                 who(w), WEXITSTATUS(wait_status), how_far(w, place), err.text);
+        if (!w->greeted)
+            snprintf(text, sizeof text,
+                     "the worker ended with exit status %d before it began; does the program that "
+                     "SQZ_EXE or /proc/self/exe names answer \"worker DIR\"?",
+                     WEXITSTATUS(wait_status));
+        conclude(o, OUTCOME_PROTOCOL, SQZ_E_INTERNAL, text);
+    }
+}
+
+/* ---- the whole
+ * ------------------------------------------------------------------------------------------ */
+/* DIR with job.json, and without the remains of an earlier attempt. */
+static sqz_status prepare(const cJSON *job, const char *dir, sqz_error *err)
+{
+    static const char *const stale[] = {"result.json", "events.jsonl", "stderr.log"};
+    sqz_status status = dir_make(dir, err);
+    for (size_t i = 0; i < sizeof stale / sizeof *stale && !status; i++) {
+        char *path = path_format("%s/%s", dir, stale[i]);
+        if (unlink(path) != 0 && errno != ENOENT)
+            status = err_set(err, ERR_STORAGE, "%s: cannot be removed: %s", path, strerror(errno));
+        free(path);
+    }
+    if (status) return status;
+    char *text = json_text(job, 1), *path = path_format("%s/job.json", dir);
+    status = text ? file_write(path, text, (int64_t)strlen(text), err)
+                  : err_set(err, SQZ_E_NOMEM, "%s: no memory to write it", path);
+    free(text);
+    free(path);
+    return status;
+}
+
+void worker_run(const cJSON *job, const char *dir, const worker_limits *limits,
+                const worker_hooks *hooks, worker_outcome *out)
+{
+    static const worker_limits no_limits = {0};
+    static const worker_hooks no_hooks = {0};
+    sqz_error err = {0};
+    struct rusage usage = {0};
+    char *full = realpath(dir, NULL);
+    watch w = {.limits = limits ? limits : &no_limits,
+               .hooks = hooks ? hooks : &no_hooks,
+               .child = {.fd = -1},
+               .start = now_s()};
+    memset(out, 0, sizeof *out);
+    w.dir = full ? full : dir;
+    sqz_status status = SQZ_OK;
+    if (getenv("SQZ_WORKER_FD")) /* or it would start itself without end */
+        status = err_set(&err, SQZ_E_INTERNAL, "a worker cannot start workers; set SQZ_EXE to sqz");
+    if (!status) status = prepare(job, w.dir, &err);
+    w.oom_kills = kernel_oom_kills();
+    if (!status) status = spawn(&w, &err);
+    if (status) {
+        conclude(out, OUTCOME_FAILED, status, err.text);
+    } else {
+        limit_data(&w);
+        prefer_as_victim(&w);
+        int wait_status = attend(&w, &usage);
+        int64_t peak = (int64_t)usage.ru_maxrss * 1024;
+        out->peak_rss_bytes = peak > w.peak_bytes ? peak : w.peak_bytes;
+        judge(&w, job, wait_status, out);
+        out->stderr_tail = read_tail(w.dir);
+    }
+    out->seconds = now_s() - w.start;
+    channel_close(&w.child);
+    free(w.child.bytes);
+    free(full);
+}
