@@ -400,6 +400,9 @@ sqz_status model_embed(model *m, const int32_t *ids, int64_t tokens, float *hidd
         st = m->hw->download(m->dev, hidden + at * width, &x, n * width * (int64_t)sizeof(float));
         if (st) return device_failed(m, st, "download", err);
     }
+    if (!m->resident && !m->embed_owned)
+        file_map_drop(m->embed.data,
+                      m->embed.rows * m->embed.cols * (m->embed.dtype == SQZ_F32 ? 4 : 2));
     return SQZ_OK;
 }
 
