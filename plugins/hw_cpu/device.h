@@ -1,0 +1,89 @@
+/* device.h - one opened instance of the CPU backend, and what its files share.
+ *
+ * Ops run one at a time per instance; each splits its own work over the host's pool. */
+#ifndef HW_CPU_DEVICE_H
+#define HW_CPU_DEVICE_H
+#include "kernels.h"
+
+#include <sqz/services.h>
+#include <stddef.h>
+
+enum { KEPT_BLOCKS = 24 };
+
+typedef struct device {
+    const sqz_host *host;
+    const sqz_pool *pool;
+    const kernels *k;
+    void *scratch; /* work space of the running operation; only grows */
+    size_t scratch_bytes;
+    void *kept[KEPT_BLOCKS]; /* released blocks, to be handed out again */
+    int32_t n_kept;
+    int32_t threads_set; /* the thread count OpenBLAS was told */
+    int64_t kept_bytes;
+} device;
+
+static inline float *mem_at(const sqz_mem *m)
+{
+    return m->handle ? (float *)((char *)m->handle + m->offset) : NULL;
+}
+
+static inline int64_t round_up(int64_t n, int64_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+static inline int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+typedef void pool_body(void *arg, int64_t begin, int64_t end, int32_t thread);
+void device_for(device *, int64_t n, int64_t grain, pool_body *body, void *arg);
+int32_t device_threads(const device *);
+/* At least `bytes`, 64-byte aligned, until the next call; NULL after fail(). */
+void *device_scratch(device *, int64_t bytes);
+/* Tells OpenBLAS how many threads the pool has. */
+void device_blas(device *);
+sqz_status device_fail(device *, sqz_status code, const char *text);
+
+/* memory.c */
+sqz_status mem_alloc(void *dev, int64_t bytes, void **handle);
+void mem_release(void *dev, void *handle);
+void *mem_map(void *dev, void *handle);
+sqz_status mem_upload(void *dev, const sqz_mem *dst, const void *src, int64_t bytes);
+sqz_status mem_download(void *dev, void *dst, const sqz_mem *src, int64_t bytes);
+void mem_drop(device *); /* gives kept blocks back to the system */
+
+/* linear.c */
+sqz_status linear_pack(void *dev, const sqz_weight *, int32_t compute, void **packed);
+void linear_packed_free(void *dev, void *packed);
+int64_t linear_packed_bytes(void *dev, const void *packed);
+sqz_status linear_run(void *dev, const sqz_op_linear *);
+
+/* rows.c */
+sqz_status rows_embed(void *dev, const void *table, int32_t dtype, int64_t width,
+                      const int32_t *ids, int64_t tokens, const sqz_mem *y);
+sqz_status rows_norm(void *dev, const sqz_op_norm *);
+sqz_status rows_rope(void *dev, const sqz_op_rope *);
+sqz_status rows_gate(void *dev, int32_t act, int64_t n, const sqz_mem *gate, const sqz_mem *up,
+                     const sqz_mem *y);
+sqz_status rows_add(void *dev, int64_t n, const sqz_mem *x, const sqz_mem *y);
+sqz_status rows_score(void *dev, const sqz_op_score *);
+
+/* attend.c */
+sqz_status attend_run(void *dev, const sqz_op_attend *);
+sqz_status kv_new(void *dev, const sqz_kv_desc *, void **kv);
+void kv_free(void *dev, void *kv);
+sqz_status kv_append(void *dev, const sqz_op_kv_append *);
+sqz_status kv_copy(void *dev, void *kv, int32_t from, int32_t to, int64_t n);
+
+/* algebra.c */
+sqz_status algebra_second_moment(void *dev, int32_t compute, int64_t tokens, int64_t n,
+                                 const sqz_mem *x, const sqz_mem *s);
+sqz_status algebra_gemm(void *dev, int32_t ta, int32_t tb, int64_t m, int64_t n, int64_t k,
+                        double alpha, const float *a, int64_t lda, const float *b, int64_t ldb,
+                        double beta, float *c, int64_t ldc);
+sqz_status algebra_inverse_factor(void *dev, float *a, int64_t n);
+sqz_status algebra_measure(void *dev, double *read_bandwidth, double *f32_flops,
+                           double *bf16_flops);
+#endif

@@ -1,0 +1,177 @@
+/* rows.c - operations that touch each element once: embedding, norm, rope, gate, add, scores.
+ * All of them are limited by memory; the pool helps only on large inputs, which `grain` says. */
+#include "device.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { GRAIN = 16 << 10 }; /* elements a thread should get at least */
+
+static int64_t row_grain(int64_t width)
+{
+    return width >= GRAIN ? 1 : GRAIN / (width < 1 ? 1 : width);
+}
+
+typedef struct embed_job {
+    const kernels *k;
+    const char *table;
+    const int32_t *ids;
+    float *y;
+    int64_t width, size;
+    int32_t dtype;
+} embed_job;
+
+static void embed_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const embed_job *j = arg;
+    for (int64_t t = begin; t < end; t++)
+        j->k->to_f32(j->table + j->ids[t] * j->width * j->size, j->dtype, j->width,
+                     j->y + t * j->width);
+}
+
+sqz_status rows_embed(void *dev, const void *table, int32_t dtype, int64_t width,
+                      const int32_t *ids, int64_t tokens, const sqz_mem *y)
+{
+    device *d = dev;
+    if (dtype != SQZ_F32 && dtype != SQZ_BF16 && dtype != SQZ_F16)
+        return device_fail(d, SQZ_E_UNSUPPORTED,
+                           "hw_cpu: embeddings are float32, bfloat16 or float16");
+    for (int64_t t = 0; t < tokens; t++)
+        if (ids[t] < 0) return device_fail(d, SQZ_E_INVALID, "hw_cpu: a token id is negative");
+    embed_job job = {d->k, table, ids, mem_at(y), width, dtype == SQZ_F32 ? 4 : 2, dtype};
+    device_for(d, tokens, row_grain(width), embed_rows, &job);
+    return SQZ_OK;
+}
+
+typedef struct norm_job {
+    const kernels *k;
+    const sqz_op_norm *op;
+} norm_job;
+
+static void norm_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const norm_job *j = arg;
+    for (int64_t r = begin; r < end; r++)
+        j->k->norm(mem_at(&j->op->x) + r * j->op->n, mem_at(&j->op->weight), j->op->n, j->op->eps,
+                   mem_at(&j->op->y) + r * j->op->n);
+}
+
+sqz_status rows_norm(void *dev, const sqz_op_norm *op)
+{
+    device *d = dev;
+    norm_job job = {d->k, op};
+    device_for(d, op->rows, row_grain(op->n), norm_rows, &job);
+    return SQZ_OK;
+}
+
+typedef struct rope_job {
+    const kernels *k;
+    const sqz_op_rope *op;
+} rope_job;
+
+static void rope_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const rope_job *j = arg;
+    const sqz_op_rope *op = j->op;
+    int64_t half = op->n / 2;
+    for (int64_t t = begin; t < end; t++) {
+        const float *c = mem_at(&op->cosines) + op->position[t] * half;
+        const float *s = mem_at(&op->sines) + op->position[t] * half;
+        for (int64_t h = 0; h < op->heads; h++)
+            j->k->rotate(mem_at(&op->x) + (t * op->heads + h) * op->head_dim, c, s, half);
+    }
+}
+
+sqz_status rows_rope(void *dev, const sqz_op_rope *op)
+{
+    device *d = dev;
+    if (op->n % 2 || op->n > op->head_dim || op->n < 0)
+        return device_fail(d, SQZ_E_INVALID,
+                           "hw_cpu: rope needs an even number of entries within the head");
+    rope_job job = {d->k, op};
+    device_for(d, op->tokens, row_grain(op->heads * op->n), rope_rows, &job);
+    return SQZ_OK;
+}
+
+typedef struct gate_job {
+    const kernels *k;
+    const float *gate, *up;
+    float *y;
+    int32_t act;
+} gate_job;
+
+static void gate_range(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const gate_job *j = arg;
+    j->k->gate(j->act, j->gate + begin, j->up + begin, end - begin, j->y + begin);
+}
+
+sqz_status rows_gate(void *dev, int32_t act, int64_t n, const sqz_mem *gate, const sqz_mem *up,
+                     const sqz_mem *y)
+{
+    device *d = dev;
+    if (act < SQZ_ACT_SILU || act > SQZ_ACT_RELU)
+        return device_fail(d, SQZ_E_UNSUPPORTED, "hw_cpu: activation is not one of SQZ_ACT_...");
+    gate_job job = {d->k, mem_at(gate), mem_at(up), mem_at(y), act};
+    device_for(d, n, GRAIN, gate_range, &job);
+    return SQZ_OK;
+}
+
+typedef struct add_job {
+    const kernels *k;
+    const float *x;
+    float *y;
+} add_job;
+
+static void add_range(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const add_job *j = arg;
+    j->k->add(j->x + begin, end - begin, j->y + begin);
+}
+
+sqz_status rows_add(void *dev, int64_t n, const sqz_mem *x, const sqz_mem *y)
+{
+    device *d = dev;
+    add_job job = {d->k, mem_at(x), mem_at(y)};
+    device_for(d, n, 2 * GRAIN, add_range, &job);
+    return SQZ_OK;
+}
+
+typedef struct score_job {
+    const kernels *k;
+    const sqz_op_score *op;
+} score_job;
+
+static void score_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const score_job *j = arg;
+    const sqz_op_score *op = j->op;
+    for (int64_t r = begin; r < end; r++) {
+        const float *x = mem_at(&op->logits) + r * op->n;
+        int32_t best;
+        double total;
+        j->k->scores(x, op->n, &best, &total);
+        if (op->argmax) op->argmax[r] = best;
+        if (op->logsumexp) op->logsumexp[r] = (float)total;
+        if (op->logprob && op->target && op->target[r] >= 0)
+            op->logprob[r] = (float)(x[op->target[r]] - total);
+    }
+}
+
+sqz_status rows_score(void *dev, const sqz_op_score *op)
+{
+    device *d = dev;
+    if (op->n < 1) return device_fail(d, SQZ_E_INVALID, "hw_cpu: scores of rows without entries");
+    for (int64_t r = 0; op->target && r < op->rows; r++)
+        if (op->target[r] >= op->n)
+            return device_fail(d, SQZ_E_INVALID, "hw_cpu: a score target is outside its row");
+    score_job job = {d->k, op};
+    device_for(d, op->rows, row_grain(op->n), score_rows, &job);
+    return SQZ_OK;
+}
