@@ -8,7 +8,6 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 DESTDIR ?=
-# A cmake that has no Ninja configured must not inherit ours.
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 
 # Every Debian 12 package, also those that Debian only recommends with others.
