@@ -118,7 +118,10 @@ static sqz_status open_state(job_state *s, sqz_error *err)
     host_set_enter(s->host, hook_enter, s);
     st = backend_open(s->catalogue, s->host, &s->backend, err);
     const char *artifact = json_str(s->job, "artifact", "");
-    if (!st && artifact[0]) st = artifact_resolve(s->registry, artifact, s->artifact, err);
+    if (!st && digest_valid(artifact))
+        snprintf(s->artifact, sizeof s->artifact, "%s", artifact);
+    else if (!st && artifact[0])
+        st = artifact_resolve(s->registry, artifact, s->artifact, err);
     return st;
 }
 

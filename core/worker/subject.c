@@ -219,7 +219,11 @@ static sqz_status forms_of_artifact(subject *s, sqz_error *err)
     char digest[DIGEST_TEXT];
     registry *reg = s->options.registry;
     if (!reg) return err_set(err, SQZ_E_INTERNAL, "an artifact needs an open registry");
-    sqz_status st = artifact_resolve(reg, s->options.artifact, digest, err);
+    sqz_status st = SQZ_OK;
+    if (digest_valid(s->options.artifact))
+        snprintf(digest, sizeof digest, "%s", s->options.artifact);
+    else
+        st = artifact_resolve(reg, s->options.artifact, digest, err);
     cJSON *manifest = st ? NULL : artifact_manifest(reg, digest, err);
     if (!manifest) return st ? st : ERR_STORAGE;
     s->forms = calloc(1, sizeof *s->forms);
