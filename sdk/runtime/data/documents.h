@@ -1,0 +1,24 @@
+/* documents.h - rows as text: what a row says when it is read rather than scored. */
+#ifndef SQZ_RUNTIME_DATA_DOCUMENTS_H
+#define SQZ_RUNTIME_DATA_DOCUMENTS_H
+#include "data/data.h"
+#include "data/rows.h"
+
+row_store *data_rows(const dataset *);
+
+/* Index of the right choice (label, answer or gold; a number or a letter), or -1. */
+int64_t document_gold(const row_store *, int64_t row, int64_t n_choices);
+/* Name of the row's list of choices, or NULL. */
+const char *document_choices(const row_store *, int64_t row);
+/* The row as one text, as its evaluation would show it with the right answer; the buffer is
+ * overwritten.  0: no rule applies (or no memory: then buffer->failed). */
+int document_text(const dataset *, int64_t row, text_buffer *);
+
+/* Adds ids of documents as data_stream does, until `limit` ids are there (limit < 0: all). */
+sqz_status documents_stream(const dataset *, tokenizer *, framing, const uint8_t *skip,
+                            int64_t limit, id_list *out, sqz_error *err);
+
+/* Marks the rows of `calibration` that also occur in one of the sets.  skip: [rows], zeroed. */
+sqz_status documents_mark_leaks(const dataset *calibration, const dataset *const *sets,
+                                int64_t n_sets, uint8_t *skip, int64_t *n_marked, sqz_error *err);
+#endif
