@@ -56,6 +56,12 @@ double quality_drop(const facts *f, const cJSON *m, double *se)
     return f->higher ? q0 - q : q / q0 - 1;
 }
 
+/* Values that print as zero lose their sign. */
+static double unsigned_zero(double v, double half)
+{
+    return fabs(v) < half ? 0 : v;
+}
+
 num show_drop(const facts *f, const cJSON *m)
 {
     num o = {"-"};
@@ -65,9 +71,9 @@ num show_drop(const facts *f, const cJSON *m)
     if (isfinite(se) && se > 0) snprintf(ci, sizeof ci, " \u00b1 %.2g", 100 * 1.96 * se);
     /* A drop of accuracy is shown as a change, so its sign turns. */
     if (f->higher)
-        snprintf(o.s, sizeof o.s, "%+.1f%s points", -100 * drop, ci);
+        snprintf(o.s, sizeof o.s, "%+.1f%s points", unsigned_zero(-100 * drop, 0.05), ci);
     else
-        snprintf(o.s, sizeof o.s, "%+.2f%s %%", 100 * drop, ci);
+        snprintf(o.s, sizeof o.s, "%+.2f%s %%", unsigned_zero(100 * drop, 0.005), ci);
     return o;
 }
 

@@ -230,7 +230,7 @@ static void front(txt *t, const facts *f, const points *p)
                "<input type=checkbox id=showi checked><label for=showi>infeasible trials</label>");
     txt_add(t, "<div class=fig>\n");
     for (int k = 0; k < n; k++) {
-        char id[8];
+        char id[16];
         snprintf(id, sizeof id, "c%d", k);
         chart_svg(t, f, p, &axes[k], id);
     }
@@ -311,14 +311,6 @@ static void cell(txt *t, const char *text)
     txt_add(t, "</td>");
 }
 
-static num energy(const cJSON *m)
-{
-    num o = show_value(json_num(m, "energy_j_per_1k_tokens", NAN));
-    if (strcmp(json_str(m, "energy_origin", ""), "estimate") == 0 && strcmp(o.s, "-") != 0)
-        strncat(o.s, " est.", sizeof o.s - strlen(o.s) - 1);
-    return o;
-}
-
 static void metric_cells(txt *t, const facts *f, const cJSON *m, int dense)
 {
     char ratio[32] = "1";
@@ -326,7 +318,11 @@ static void metric_cells(txt *t, const facts *f, const cJSON *m, int dense)
            drop = quality_drop(f, m, &se);
     if (!dense) snprintf(ratio, sizeof ratio, isfinite(r) ? "%.2f\u00d7" : "-", r);
     cell(t, show_pm(json_num(m, "quality", NAN), json_num(m, "quality_stderr", NAN)).s);
-    txt_addf(t, "<td class=%s>", dense || !isfinite(drop) ? "soft" : drop > 0 ? "worse" : "better");
+    txt_addf(t, "<td class=%s>",
+             dense || !isfinite(drop) || !(fabs(drop) > 1.96 * fmax(0, isfinite(se) ? se : 0))
+                 ? "soft"
+             : drop > 0 ? "worse"
+                        : "better");
     txt_html(t, dense ? "-" : show_drop(f, m).s);
     txt_add(t, "</td>");
     cell(t, show_bytes(json_num(m, "bytes", NAN)).s);
@@ -335,7 +331,6 @@ static void metric_cells(txt *t, const facts *f, const cJSON *m, int dense)
     cell(t, show_bytes(json_num(m, "memory_bytes", NAN)).s);
     cell(t, show_ms(json_num(m, "ttft_ms", NAN)).s);
     cell(t, show_ms(json_num(m, "tpot_ms", NAN)).s);
-    cell(t, energy(m).s);
     cell(t, show_value(json_num(m, "reward", NAN)).s);
 }
 
@@ -368,10 +363,9 @@ static void table(txt *t, const facts *f, const points *p)
             "role=region "
             "aria-label=\"Models of the front\"><table><thead><tr><th>#<th class=l>strategy<th>");
     txt_html(t, f->metric);
-    txt_add(
-        t,
-        "<th>to dense, 95 %<th>file<th>smaller<th>bits a weight<th>peak memory<th>first token"
-        "<th>per token<th>J per 1k tokens<th>reward<th class=l>checkpoint</tr></thead><tbody>\n");
+    txt_add(t,
+            "<th>to dense, 95 %<th>file<th>smaller<th>bits a weight<th>peak memory<th>first token"
+            "<th>per token<th>reward<th class=l>checkpoint</tr></thead><tbody>\n");
     if (f->dense) {
         txt_add(t, "<tr class=dense><td></td><td class=\"l w\">dense model</td>");
         metric_cells(t, f, f->dense, 1);
@@ -446,7 +440,6 @@ static void against(txt *t, const facts *f)
                 0);
     compare_row(t, f, columns, n, "CO\u2082, g per 1k tokens", "co2_g_per_1k_tokens", show_value,
                 0);
-    compare_row(t, f, columns, n, "reward", "reward", show_value, 1);
     txt_add(t, "</tbody></table></div>");
     if (strcmp(json_str(f->dense, "energy_origin", ""), "estimate") == 0)
         txt_add(t, "<p class=soft>Energy and CO\u2082 are estimates: this machine has no power "
