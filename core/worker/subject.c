@@ -96,7 +96,7 @@ static sqz_status load_object(forms *f, held_form *h, sqz_error *err)
     sqz_status st = st_open(path, &h->file, err);
     free(path);
     if (st) return st;
-    st = affine_load(h->file, &h->affine, err);
+    st = affine_load(h->file, h->module, &h->affine, err);
     if (st) {
         st_close(h->file);
         h->file = NULL;

@@ -181,19 +181,32 @@ static cJSON *layer_record(const linear_spec *spec, const linear_run *lr, const 
     return j;
 }
 
-static sqz_status store_linear(step_run *r, const linear_spec *spec, const linear_run *lr,
-                               sqz_error *err)
+/* The results of one block, until they are stored together. */
+typedef struct block_results {
+    sqz_affine affine[MODEL_MAX_LINEARS];
+    char module[MODEL_MAX_LINEARS][128];
+    int n;
+} block_results;
+
+static sqz_status store_block(step_run *r, block_results *b, sqz_error *err)
 {
     char digest[DIGEST_TEXT];
+    affine_item items[MODEL_MAX_LINEARS];
+    if (!b->n) return SQZ_OK;
+    for (int i = 0; i < b->n; i++) items[i] = (affine_item){b->module[i], &b->affine[i]};
     char *path = object_temp(r->job->registry);
-    sqz_status st = affine_save(&lr->affine, path, err);
+    sqz_status st = affine_save(items, b->n, path, err);
     if (!st) st = object_adopt(r->job->registry, path, digest, err);
     free(path);
-    if (st) return st;
-    cJSON *t = cJSON_AddObjectToObject(r->tensors, spec->module);
-    cJSON_AddStringToObject(t, "form", SQZ_FORM_INT_AFFINE);
-    cJSON_AddStringToObject(t, "object", digest);
-    return SQZ_OK;
+    for (int i = 0; i < b->n; i++) {
+        affine_free(&b->affine[i]);
+        if (st) continue;
+        cJSON *t = cJSON_AddObjectToObject(r->tensors, b->module[i]);
+        cJSON_AddStringToObject(t, "form", SQZ_FORM_INT_AFFINE);
+        cJSON_AddStringToObject(t, "object", digest);
+    }
+    b->n = 0;
+    return st;
 }
 
 /* Stable 64-bit mix of the trial's seed and the module's name (FNV-1a). */
@@ -205,7 +218,7 @@ static uint64_t linear_seed(uint64_t seed, const char *module)
 }
 
 static sqz_status run_linear(step_run *r, const linear_spec *spec, int64_t layer,
-                             const layer_statistics *moments, sqz_error *err)
+                             const layer_statistics *moments, block_results *block, sqz_error *err)
 {
     cJSON *with = NULL;
     int skip = resolve_rules(r, spec, &with, err);
@@ -237,9 +250,13 @@ static sqz_status run_linear(step_run *r, const linear_spec *spec, int64_t layer
                          r->info->id);
         double seconds = now_s() - start;
         if (!st) cJSON_AddItemToArray(r->layers, layer_record(spec, &lr, &l, seconds));
-        if (!st) st = store_linear(r, spec, &lr, err);
     }
-    affine_free(&lr.affine);
+    if (!st) { /* the block owns it now */
+        memcpy(block->module[block->n], spec->module, sizeof spec->module);
+        block->affine[block->n++] = lr.affine;
+    } else {
+        affine_free(&lr.affine);
+    }
     cJSON_Delete(lr.notes);
     cJSON_Delete(with);
     free(w);
@@ -265,8 +282,11 @@ static sqz_status walk(step_run *r, sqz_error *err)
         layer_statistics moments = {0};
         if (r->calibration) st = statistics_load(r->job, r->subject, &r->stats, l, &moments, err);
         int n = model_linears(c, l, specs);
-        for (int k = 0; k < n && !st; k++) st = run_linear(r, &specs[k], l, &moments, err);
+        block_results block = {.n = 0};
+        for (int k = 0; k < n && !st; k++) st = run_linear(r, &specs[k], l, &moments, &block, err);
         layer_statistics_free(&moments);
+        if (!st) st = store_block(r, &block, err);
+        for (int k = 0; k < block.n; k++) affine_free(&block.affine[k]);
     }
     r->quantize_s = now_s() - start;
     return st;

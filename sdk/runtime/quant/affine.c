@@ -245,88 +245,100 @@ void affine_dequantize(const sqz_affine *a, int64_t first_row, int64_t rows, flo
 /* ---- the object file ----------------------------------------------------------------------------
  */
 
-sqz_status affine_save(const sqz_affine *a, const char *path, sqz_error *err)
+/* "<key>.<part>", malloc'd. */
+static char *part(const char *key, const char *name)
 {
-    int64_t groups = affine_groups(a->cols, a->group_size);
-    int64_t row_bytes = affine_row_bytes(a->bits, a->cols);
-    int64_t code_shape[2] = {a->rows, row_bytes}, group_shape[2] = {a->rows, groups};
-    char text[4][24];
-    snprintf(text[0], sizeof text[0], "%d", a->bits);
-    snprintf(text[1], sizeof text[1], "%lld", (long long)a->cols);
-    snprintf(text[2], sizeof text[2], "%lld", (long long)a->group_size);
-    snprintf(text[3], sizeof text[3], "%d", a->symmetric != 0);
+    return path_format("%s.%s", key, name);
+}
+
+enum { PARTS = 4 };
+static const char *const part_names[PARTS] = {"header", "codes", "scales", "zeros"};
+static const int32_t part_dtypes[PARTS] = {SQZ_I64, SQZ_U8, SQZ_F16, SQZ_U8};
+
+/* Shape of one part; returns its rank. */
+static int part_shape(const sqz_affine *a, int k, int64_t shape[2])
+{
+    shape[0] = k ? a->rows : PARTS;
+    shape[1] = k == 1 ? affine_row_bytes(a->bits, a->cols) : affine_groups(a->cols, a->group_size);
+    return k ? 2 : 1;
+}
+
+static sqz_status save_item(st_writer *w, const affine_item *item, int declare, sqz_error *err)
+{
+    const sqz_affine *a = item->affine;
+    int64_t header[PARTS] = {a->bits, a->cols, a->group_size, a->symmetric != 0};
+    const void *data[PARTS] = {header, a->codes, a->scales, a->zeros};
+    sqz_status st = SQZ_OK;
+    for (int k = 0; k < PARTS && st == SQZ_OK; k++) {
+        int64_t shape[2];
+        int rank = part_shape(a, k, shape);
+        int64_t bytes = shape[0] * (rank == 2 ? shape[1] : 1) * st_dtype_bits(part_dtypes[k]) / 8;
+        char *name = part(item->key, part_names[k]);
+        st = declare ? st_writer_declare(w, name, part_dtypes[k], rank, shape, err)
+                     : st_writer_write(w, name, data[k], bytes, err);
+        free(name);
+    }
+    return st;
+}
+
+sqz_status affine_save(const affine_item *items, int n, const char *path, sqz_error *err)
+{
     st_writer *w;
     sqz_status st = st_writer_new(path, &w, err);
     if (st != SQZ_OK) return st;
     st = st_writer_metadata(w, "form", SQZ_FORM_INT_AFFINE, err);
-    if (st == SQZ_OK) st = st_writer_metadata(w, "bits", text[0], err);
-    if (st == SQZ_OK) st = st_writer_metadata(w, "cols", text[1], err);
-    if (st == SQZ_OK) st = st_writer_metadata(w, "group_size", text[2], err);
-    if (st == SQZ_OK) st = st_writer_metadata(w, "symmetric", text[3], err);
-    if (st == SQZ_OK) st = st_writer_declare(w, "codes", SQZ_U8, 2, code_shape, err);
-    if (st == SQZ_OK) st = st_writer_declare(w, "scales", SQZ_F16, 2, group_shape, err);
-    if (st == SQZ_OK) st = st_writer_declare(w, "zeros", SQZ_U8, 2, group_shape, err);
-    if (st == SQZ_OK) st = st_writer_write(w, "codes", a->codes, a->rows * row_bytes, err);
-    if (st == SQZ_OK) st = st_writer_write(w, "scales", a->scales, a->rows * groups * 2, err);
-    if (st == SQZ_OK) st = st_writer_write(w, "zeros", a->zeros, a->rows * groups, err);
+    for (int i = 0; i < n && st == SQZ_OK; i++) st = save_item(w, &items[i], 1, err);
+    for (int i = 0; i < n && st == SQZ_OK; i++) st = save_item(w, &items[i], 0, err);
     if (st == SQZ_OK) return st_writer_finish(w, err);
     st_writer_abort(w);
     return st;
 }
 
-/* A decimal number of the metadata, or -1. */
-static int64_t metadata_number(const cJSON *metadata, const char *key)
+static const st_tensor *find_part(const st_file *f, const char *key, int k)
 {
-    const char *text = json_str(metadata, key, "");
-    size_t digits = strspn(text, "0123456789");
-    return digits && digits < 12 && !text[digits] ? strtoll(text, NULL, 10) : -1;
-}
-
-static const void *array(const st_file *f, const char *name, int32_t dtype, int64_t rows,
-                         int64_t cols)
-{
+    char *name = part(key, part_names[k]);
     const st_tensor *t = st_find(f, name);
-    if (!t || t->dtype != dtype || t->rank != 2 || t->shape[0] != rows || t->shape[1] != cols)
-        return NULL;
-    return t->data;
+    free(name);
+    return t && t->dtype == part_dtypes[k] && t->rank == (k ? 2 : 1) ? t : NULL;
 }
 
-sqz_status affine_load(const st_file *f, sqz_affine *out, sqz_error *err)
+static sqz_status bad_object(const st_file *f, const char *key, const char *what, sqz_error *err)
 {
-    json_doc *doc;
-    const char *text = f->metadata ? f->metadata : "{}";
-    sqz_status st = json_parse(text, (int64_t)strlen(text), 0, f->path, &doc, err);
-    if (st != SQZ_OK) return st;
-    const cJSON *m = json_root(doc);
-    int known = !strcmp(json_str(m, "form", ""), SQZ_FORM_INT_AFFINE);
-    const st_tensor *codes = st_find(f, "codes");
-    int64_t bits = metadata_number(m, "bits"), symmetric = metadata_number(m, "symmetric");
+    return err_set(err, ERR_STORAGE, "%s: %s: %s", f->path, key, what);
+}
+
+sqz_status affine_load(const st_file *f, const char *key, sqz_affine *out, sqz_error *err)
+{
+    const st_tensor *parts[PARTS];
+    for (int k = 0; k < PARTS; k++)
+        if (!(parts[k] = find_part(f, key, k)))
+            return bad_object(f, key, "header, codes, scales or zeros are missing or misshapen",
+                              err);
+    int64_t header[PARTS];
+    if (parts[0]->shape[0] != PARTS) return bad_object(f, key, "the header is misshapen", err);
+    memcpy(header, parts[0]->data, sizeof header);
+    if (header[0] < 0 || header[0] > 8 || (header[3] != 0 && header[3] != 1))
+        return bad_object(f, key, "the header holds impossible values", err);
     sqz_affine a = {.struct_size = sizeof a,
-                    .bits = bits > 8 ? -1 : (int32_t)bits,
-                    .rows = codes && codes->rank == 2 ? codes->shape[0] : -1,
-                    .cols = metadata_number(m, "cols"),
-                    .group_size = metadata_number(m, "group_size"),
-                    .symmetric = symmetric == 1};
-    json_free(doc);
-    if (!known || symmetric < 0 || symmetric > 1)
-        return err_set(err, ERR_STORAGE, "%s: not an %s object", f->path, SQZ_FORM_INT_AFFINE);
-    st = check_header(&a, err);
-    if (st == SQZ_OK) {
-        int64_t groups = affine_groups(a.cols, a.group_size);
-        a.codes = array(f, "codes", SQZ_U8, a.rows, affine_row_bytes(a.bits, a.cols));
-        a.scales = array(f, "scales", SQZ_F16, a.rows, groups);
-        a.zeros = array(f, "zeros", SQZ_U8, a.rows, groups);
-        if (!a.codes || !a.scales || !a.zeros)
-            return err_set(err, ERR_STORAGE, "%s: codes, scales or zeros are missing or misshapen",
-                           f->path);
-        if ((uintptr_t)a.scales % 2)
-            return err_set(err, ERR_STORAGE, "%s: scales are not aligned", f->path);
-        st = affine_check(&a, err);
+                    .bits = (int32_t)header[0],
+                    .rows = parts[1]->shape[0],
+                    .cols = header[1],
+                    .group_size = header[2],
+                    .symmetric = (int32_t)header[3],
+                    .codes = parts[1]->data,
+                    .scales = (const uint16_t *)(const void *)parts[2]->data,
+                    .zeros = parts[3]->data};
+    sqz_status st = check_header(&a, err);
+    for (int k = 1; k < PARTS && st == SQZ_OK; k++) {
+        int64_t shape[2];
+        part_shape(&a, k, shape);
+        if (parts[k]->shape[0] != shape[0] || parts[k]->shape[1] != shape[1])
+            return bad_object(f, key, "codes, scales or zeros are misshapen", err);
     }
-    if (st != SQZ_OK) {
-        err_prefix(err, "%s", f->path);
-        return st == SQZ_E_INVALID ? err_set(err, ERR_STORAGE, "%s", err ? err->text : "") : st;
-    }
+    if (st == SQZ_OK && (uintptr_t)a.scales % 2)
+        return bad_object(f, key, "scales are not aligned", err);
+    if (st == SQZ_OK) st = affine_check(&a, err);
+    if (st != SQZ_OK) return bad_object(f, key, err ? err->text : "is damaged", err);
     *out = a;
     return SQZ_OK;
 }

@@ -22,8 +22,15 @@ void affine_dequantize(const sqz_affine *, int64_t first_row, int64_t rows, floa
 /* Untrusted input: shape, ranges, finite scales, zero padding bits. */
 sqz_status affine_check(const sqz_affine *, sqz_error *err);
 
-/* As one safetensors object: codes U8 [rows, row_bytes], scales F16, zeros U8, and metadata. */
-sqz_status affine_save(const sqz_affine *, const char *path, sqz_error *err);
+/* Several linears as one safetensors object; for each key (a module name):
+ *   <key>.header I64 [4] = bits, cols, group_size, symmetric; <key>.codes U8 [rows, row_bytes];
+ *   <key>.scales F16 [rows, groups]; <key>.zeros U8 [rows, groups]
+ * One object for the linears of a block: a file costs an fsync, a linear should not. */
+typedef struct affine_item {
+    const char *key;
+    const sqz_affine *affine;
+} affine_item;
+sqz_status affine_save(const affine_item *, int n, const char *path, sqz_error *err);
 /* Borrows from the mapped file until st_close. */
-sqz_status affine_load(const st_file *, sqz_affine *out, sqz_error *err);
+sqz_status affine_load(const st_file *, const char *key, sqz_affine *out, sqz_error *err);
 #endif
