@@ -967,8 +967,10 @@ START_TEST(tiny_arith_perplexity)
     int64_t scored;
     double ppl = tiny_perplexity(d, SQZ_F32, 0, &scored);
     ck_assert_int_eq(scored, 111690);
+    printf("tiny-arith: perplexity %.6f at float32", ppl);
     ck_assert_double_eq_tol(ppl, 1.66995, 3e-4);
     ppl = tiny_perplexity(d, SQZ_BF16, 0, &scored);
+    printf(", %.6f at bfloat16\n", ppl);
     ck_assert_double_eq_tol(ppl, 1.66995, 1e-3);
 }
 END_TEST
@@ -993,6 +995,9 @@ static Suite *suite(void)
     tcase_add_test(t, windows_of_families);
     tcase_add_test(t, bad_weights_are_named);
     tcase_add_test(t, a_tick_cancels);
+    suite_add_tcase(s, t);
+    t = tcase_create("tiny-arith");
+    tcase_set_timeout(t, 120);
     tcase_add_test(t, tiny_arith_perplexity);
     suite_add_tcase(s, t);
     return s;
