@@ -44,8 +44,8 @@ if [ -z "$ids" ]; then
     echo "found no plugin ids in $root/plugins"
     exit 1
 fi
-# Words of the contracts (metrics, objectives, fields of rows) that plugins happen to share.
-shared='^(perplexity|exact_match|continuation)$'
+# Words (metrics, fields of rows, parts of a machine) that plugins happen to share; their ids still count.
+shared='^(perplexity|exact_match|continuation|cpu)$'
 dotted=$(sed 's/\./\\./g' <<<"$ids" | paste -sd'|')
 shorts=$(sed 's/.*\.//' <<<"$ids" | grep -vE "$shared" | sort -u | paste -sd'|')
 while read -r file; do
