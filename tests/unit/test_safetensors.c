@@ -101,6 +101,13 @@ START_TEST(refuses_lengths)
 }
 END_TEST
 
+static void rewrite(const char *path, const char *data, int64_t bytes)
+{
+    FILE *f = fopen(path, "wb");
+    ck_assert_uint_eq(fwrite(data, 1, (size_t)bytes, f), (size_t)bytes);
+    ck_assert_int_eq(fclose(f), 0);
+}
+
 /* Cutting a good file anywhere must be noticed. */
 START_TEST(refuses_every_truncation)
 {
@@ -114,9 +121,38 @@ START_TEST(refuses_every_truncation)
     ck_assert_str_eq(f->metadata, "{\"k\":\"v\"}");
     st_close(f);
     for (int64_t n = 0; n < bytes; n++) {
-        ck_assert_int_eq(file_write(path, data, n, NULL), SQZ_OK);
+        rewrite(path, data, n);
         ck_assert_int_eq(st_open(path, &f, NULL), ERR_MODEL);
     }
+    free(data);
+    free(path);
+}
+END_TEST
+
+/* Whatever one flipped bit makes of a file: refused, or every byte of every tensor is in the file.
+ */
+START_TEST(survives_every_flipped_bit)
+{
+    static const char header[] = "{\"__metadata__\":{\"k\":\"v\"},\"a\":" T(
+        "F16", "[3]", 0, 6) ",\"b\":" T("U8", "[2,2]", 6, 10) "}  ";
+    char *path = write_raw(sizeof header - 1, header, sizeof header - 1, 10), *data;
+    int64_t bytes, accepted = 0;
+    unsigned sum = 0;
+    ck_assert_int_eq(file_read(path, 1000, &data, &bytes, NULL), SQZ_OK);
+    for (int64_t bit = 0; bit < (bytes - 10) * 8; bit++) {
+        st_file *f;
+        data[bit / 8] ^= (char)(1 << bit % 8);
+        rewrite(path, data, bytes);
+        data[bit / 8] ^= (char)(1 << bit % 8);
+        if (st_open(path, &f, NULL) != SQZ_OK) continue;
+        accepted++;
+        for (int64_t i = 0; i < f->n; i++)
+            for (int64_t k = 0; k < f->tensors[i].bytes; k++) sum += f->tensors[i].data[k];
+        st_close(f);
+    }
+    ck_assert_int_gt(accepted, 0); /* names and metadata may change freely */
+    ck_assert_int_lt(accepted, bytes * 4);
+    ck_assert_uint_eq(sum, (unsigned)accepted * 45); /* 0 + 1 + ... + 9 */
     free(data);
     free(path);
 }
@@ -303,6 +339,7 @@ int main(void)
     tcase_add_loop_test(t, refuses, 0, (int)(sizeof refused / sizeof *refused));
     tcase_add_test(t, refuses_lengths);
     tcase_add_test(t, refuses_every_truncation);
+    tcase_add_test(t, survives_every_flipped_bit);
     tcase_add_test(t, reads);
     tcase_add_test(t, writes_the_reference_bytes);
     tcase_add_test(t, writes_in_reference_order);

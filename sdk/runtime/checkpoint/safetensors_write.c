@@ -233,11 +233,8 @@ sqz_status st_writer_write(st_writer *w, const char *name, const void *data, int
         return err_set(err, SQZ_E_INVALID,
                        "%s: '%s' is written with %lld bytes, declared with %lld", w->path, name,
                        (long long)bytes, (long long)e->bytes);
-    int64_t at = w->data_at + e->begin;
-    sqz_status st = file_pwrite(w->fd, w->path, data, bytes, at, err);
+    sqz_status st = file_pwrite(w->fd, w->path, data, bytes, w->data_at + e->begin, err);
     if (st != SQZ_OK) return st;
-    /* Let the disk start now, so that the fsync at the end is short. */
-    if (bytes >= 1 << 20) (void)sync_file_range(w->fd, at, bytes, SYNC_FILE_RANGE_WRITE);
     e->written = 1;
     return SQZ_OK;
 }
