@@ -1,0 +1,370 @@
+/* jobs.c - the four jobs of a run as worker jobs (contract: worker.h), and their results through
+ * the ledger: a recorded result is taken as it is and never measured again. */
+#include "coordinator/state.h"
+#include "io/file.h"
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- job.json -------------------------------------------------------------------------------- */
+
+static void add_texts(cJSON *object, const char *key, const char *const *texts, int n)
+{
+    cJSON *list = cJSON_AddArrayToObject(object, key);
+    for (int i = 0; i < n; i++) cJSON_AddItemToArray(list, cJSON_CreateString(texts[i]));
+}
+
+/* The worker must find what this process found: the folders of the catalogue's files, in order. */
+static cJSON *plugin_folders(const run *r)
+{
+    cJSON *list = cJSON_CreateArray(), *item;
+    for (int i = 0; i < catalogue_count(r->options.catalogue); i++) {
+        const char *file = catalogue_at(r->options.catalogue, i)->file, *slash = strrchr(file, '/');
+        char *dir = path_format("%.*s", slash ? (int)(slash - file) : 0, file);
+        int known = 0;
+        cJSON_ArrayForEach(item, list) known |= !strcmp(item->valuestring, dir);
+        if (!known && *dir) cJSON_AddItemToArray(list, cJSON_CreateString(dir));
+        free(dir);
+    }
+    return list;
+}
+
+static cJSON *job_new(const run *r, const char *id, const char *rung)
+{
+    const config *c = r->config;
+    cJSON *job = cJSON_CreateObject(), *plugins;
+    char *name = path_format("%s.%s.%s", r->id, id, rung);
+    cJSON_AddStringToObject(job, "schema", "sqz.job/1");
+    cJSON_AddStringToObject(job, "job", name);
+    cJSON_AddStringToObject(job, "store", r->store);
+    cJSON_AddNumberToObject(job, "threads", spec_num(r->spec, "threads", 0));
+    cJSON_AddNumberToObject(job, "seed", (double)c->seed);
+    plugins = cJSON_AddObjectToObject(job, "plugins");
+    cJSON_AddItemToObject(plugins, "path", plugin_folders(r));
+    add_texts(plugins, "allow", c->plugin_allow, c->n_plugin_allow);
+    add_texts(plugins, "deny", c->plugin_deny, c->n_plugin_deny);
+    cJSON_AddStringToObject(job, "model", c->model);
+    cJSON_AddStringToObject(job, "compute", spec_str(r->spec, "compute", "auto"));
+    cJSON_AddArrayToObject(job, "tasks");
+    free(name);
+    return job;
+}
+
+static cJSON *add_task(cJSON *job, const char *name)
+{
+    cJSON *task = cJSON_CreateObject();
+    cJSON_AddStringToObject(task, "task", name);
+    cJSON_AddItemToArray(json_get(job, "tasks"), task);
+    return task;
+}
+
+static void add_eval_of(const run *r, cJSON *evals, int i, int64_t limit)
+{
+    const config_dataset *d = &r->config->datasets[i];
+    cJSON *e = cJSON_CreateObject();
+    cJSON_AddStringToObject(e, "name", d->name);
+    cJSON_AddStringToObject(e, "dataset", d->source);
+    if (limit > 0) cJSON_AddNumberToObject(e, "limit", (double)limit);
+    int64_t window = d->window ? d->window : r->config->window;
+    if (window) cJSON_AddNumberToObject(e, "window", (double)window);
+    if (d->use) cJSON_AddStringToObject(e, "use", d->use);
+    cJSON_AddItemToArray(evals, e);
+}
+
+static int64_t full_limit(const run *r, int i)
+{
+    int64_t own = r->config->datasets[i].limit;
+    return own ? own : json_int(r->config->full_eval, "limit", 0);
+}
+
+/* Running text gives the most tokens a second, so the divergence is taken on the first text set. */
+static const char *kl_dataset(const run *r)
+{
+    const cJSON *results =
+        json_get(json_get(json_get(r->baseline.json, "rungs"), "full"), "results");
+    for (int i = 0; i < r->config->n_datasets; i++)
+        if (json_get(json_get(results, r->config->datasets[i].name), "perplexity"))
+            return r->config->datasets[i].source;
+    const char *source = spec_str(r->spec, "calibration", NULL);
+    return source ? source : r->config->datasets[0].source;
+}
+
+static void add_bench(const run *r, cJSON *job)
+{
+    if (!json_bool(json_get(r->config->full, "eval"), "bench", 1)) return;
+    cJSON *task = add_task(job, "bench");
+    cJSON_AddNumberToObject(task, "new_tokens", 64);
+    cJSON_AddNumberToObject(task, "repeats", 3);
+}
+
+static void add_full_eval(const run *r, cJSON *job)
+{
+    cJSON *task = add_task(job, "eval");
+    cJSON *evals = cJSON_AddArrayToObject(task, "evals");
+    for (int i = 0; i < r->config->n_datasets; i++) add_eval_of(r, evals, i, full_limit(r, i));
+}
+
+static void add_steps(const run *r, const trial *t, cJSON *job)
+{
+    cJSON *task = add_task(job, "steps"), *step;
+    const char *source = spec_str(r->spec, "calibration", NULL);
+    if (source) {
+        cJSON *c = cJSON_AddObjectToObject(task, "calibration");
+        cJSON_AddStringToObject(c, "source", source);
+        cJSON_AddNumberToObject(c, "samples", spec_num(r->spec, "calibration_samples", 128));
+        cJSON_AddNumberToObject(c, "seq_len", spec_num(r->spec, "calibration_seq_len", 2048));
+        cJSON *exclude = cJSON_AddArrayToObject(c, "exclude");
+        for (int i = 0; i < r->config->n_datasets; i++)
+            cJSON_AddItemToArray(exclude, cJSON_CreateString(r->config->datasets[i].source));
+    }
+    cJSON *steps = cJSON_Duplicate(json_get(t->json, "steps"), 1);
+    cJSON_ArrayForEach(step, steps) cJSON_DeleteItemFromObjectCaseSensitive(step, "origin");
+    cJSON_AddItemToObject(task, "steps", steps);
+    if (r->config->format) cJSON_AddStringToObject(task, "format", r->config->format);
+}
+
+/* ---- running --------------------------------------------------------------------------------- */
+
+typedef struct watch {
+    run *r;
+    const trial *t;
+    const char *rung;
+} watch;
+
+static void on_progress(void *ctx, double done, const char *what)
+{
+    watch *w = ctx;
+    cJSON *detail = cJSON_CreateObject();
+    cJSON_AddNumberToObject(detail, "done", done);
+    run_emit(w->r, RUN_EVENT_TRIAL_PROGRESS, w->t, w->rung, what, detail);
+    cJSON_Delete(detail);
+}
+
+static void on_log(void *ctx, int level, const char *text)
+{
+    run_log(((watch *)ctx)->r, level, "%s", text);
+}
+
+/* After the first cancel no trial goes on, but the front found so far is still exported. */
+static int cancel_level(const run *r, const char *rung)
+{
+    int level = atomic_load(&r->cancel);
+    return level == 1 && !strcmp(rung, "export") ? 0 : level;
+}
+
+static int on_cancel(void *ctx)
+{
+    const watch *w = ctx;
+    return cancel_level(w->r, w->rung);
+}
+
+static cJSON *result_record(const char *id, const char *rung, worker_outcome *o)
+{
+    cJSON *record = ledger_record("result");
+    cJSON_AddStringToObject(record, "trial", id);
+    cJSON_AddStringToObject(record, "rung", rung);
+    cJSON_AddStringToObject(record, "outcome", outcome_name(o->state));
+    cJSON_AddNumberToObject(record, "code", o->code);
+    if (o->state != OUTCOME_OK) {
+        cJSON_AddStringToObject(record, "message", o->message);
+        if (o->signal) cJSON_AddNumberToObject(record, "signal", o->signal);
+        if (o->stderr_tail) cJSON_AddStringToObject(record, "stderr", o->stderr_tail);
+    }
+    json_add_num(record, "seconds", o->seconds);
+    json_add_num(record, "peak_rss_bytes", (double)o->peak_rss_bytes);
+    if (o->result) cJSON_AddItemToObject(record, "result", cJSON_Duplicate(o->result, 1));
+    return record;
+}
+
+static sqz_status note_start(run *r, const char *id, const char *rung, sqz_error *err)
+{
+    cJSON *record = ledger_record("start");
+    cJSON_AddStringToObject(record, "trial", id);
+    cJSON_AddStringToObject(record, "rung", rung);
+    return ledger_append(r, record, NULL, err);
+}
+
+static sqz_status execute(run *r, const trial *t, const char *id, const char *rung,
+                          const cJSON *job, const cJSON **result, sqz_error *err)
+{
+    char *dir = path_format("%s/jobs/%s.%s", r->dir, id, rung);
+    watch w = {r, t, rung};
+    worker_hooks hooks = {on_progress, on_log, on_cancel, &w};
+    worker_limits limits = {json_num(json_get(r->config->full, "hardware"), "job_timeout", 0),
+                            (int64_t)spec_num(r->spec, "memory_limit", 0)};
+    worker_outcome o = {0};
+    sqz_status s = dir_remove(dir, err);
+    if (!s) s = note_start(r, id, rung, err);
+    if (!s) {
+        run_emit(r, RUN_EVENT_TRIAL_STARTED, t, rung, NULL, t->json);
+        if (r->options.job)
+            r->options.job(r->options.job_ctx, job, dir, &limits, &hooks, &o);
+        else
+            worker_run(job, dir, &limits, &hooks, &o);
+        if (cancel_level(r, rung) && o.state != OUTCOME_OK)
+            s = JOB_CANCELLED;
+        else if (o.code ==
+                 ERR_STORAGE) /* a full disk fails the run, not one trial after the other */
+            s = err_set(err, ERR_STORAGE, "%s.%s: %s", id, rung, o.message);
+        else
+            s = ledger_append(r, result_record(id, rung, &o), result, err);
+    }
+    worker_outcome_free(&o);
+    free(dir);
+    return s;
+}
+
+/* Takes the recorded result, or runs the job.  A "start" without a result is a session that was
+ * killed there. */
+static sqz_status settle(run *r, const trial *t, const char *id, const char *rung, cJSON *job,
+                         const cJSON **result, sqz_error *err)
+{
+    const char *next;
+    const cJSON *record = NULL;
+    sqz_status s = SQZ_OK;
+    while (!s && (next = ledger_peek(r)) && !strcmp(next, "start"))
+        s = ledger_take(r, "start", &record, err);
+    if (!s && ledger_replaying(r)) {
+        s = ledger_take(r, "result", &record, err);
+        if (!s && (strcmp(json_str(record, "trial", ""), id) != 0 ||
+                   strcmp(json_str(record, "rung", ""), rung) != 0))
+            s = err_set(err, ERR_CONFLICT,
+                        "%s/journal.jsonl: holds a result of %s.%s where %s.%s was expected",
+                        r->dir, json_str(record, "trial", "?"), json_str(record, "rung", "?"), id,
+                        rung);
+        if (!s) *result = record;
+    } else if (!s) {
+        s = execute(r, t, id, rung, job, result, err);
+    }
+    cJSON_Delete(job);
+    return s;
+}
+
+sqz_status job_baseline(run *r, const cJSON **result, sqz_error *err)
+{
+    cJSON *job = job_new(r, "dense", "baseline");
+    add_full_eval(r, job);
+    add_bench(r, job);
+    sqz_status s = settle(r, &r->baseline, "dense", "baseline", job, result, err);
+    return s;
+}
+
+/* The record of the dense model's likeliest tokens; its own job, so that the data set can be chosen
+ * by what the baseline's evaluation found. */
+static sqz_status kl_record(run *r, const char **digest, sqz_error *err)
+{
+    const cJSON *record = NULL;
+    int64_t tokens = json_int(r->config->proxy, "kl_tokens", 0);
+    *digest = json_str(json_get(r->baseline.json, "kl_record"), "record", NULL);
+    if (*digest || tokens <= 0 || json_get(r->baseline.json, "kl_record")) return SQZ_OK;
+    cJSON *job = job_new(r, "dense", "divergence");
+    cJSON *task = add_task(job, "eval"), *kl = cJSON_AddObjectToObject(task, "kl");
+    cJSON_AddArrayToObject(task, "evals");
+    cJSON_AddStringToObject(kl, "dataset", kl_dataset(r));
+    cJSON_AddNumberToObject(kl, "tokens", (double)tokens);
+    cJSON_AddTrueToObject(kl, "make");
+    sqz_status s = settle(r, &r->baseline, "dense", "divergence", job, &record, err);
+    if (s) return s;
+    const cJSON *made = json_get(job_task(record, "eval"), "kl");
+    cJSON_AddItemToObject(r->baseline.json, "kl_record",
+                          made ? cJSON_Duplicate(made, 1) : cJSON_CreateObject());
+    *digest = json_str(made, "record", NULL);
+    if (!*digest)
+        run_log(r, SQZ_LOG_WARN, "the divergence from the dense model is not available: %s",
+                json_str(record, "message", "no record was made"));
+    return SQZ_OK;
+}
+
+sqz_status job_proxy(run *r, trial *t, const cJSON **result, sqz_error *err)
+{
+    const char *digest = NULL;
+    int filtering = json_bool(r->config->proxy, "enabled", 1);
+    sqz_status s = filtering ? kl_record(r, &digest, err) : SQZ_OK;
+    if (s) return s;
+    cJSON *job = job_new(r, trial_text(t, "strategy_id"), "proxy");
+    add_steps(r, t, job);
+    if (filtering) {
+        cJSON *task = add_task(job, "eval");
+        int64_t limit = json_int(r->config->proxy, "limit", 64), most = full_limit(r, 0);
+        add_eval_of(r, cJSON_AddArrayToObject(task, "evals"), 0,
+                    most && most < limit ? most : limit);
+        if (digest) {
+            cJSON *kl = cJSON_AddObjectToObject(task, "kl");
+            cJSON_AddStringToObject(kl, "dataset", kl_dataset(r));
+            cJSON_AddNumberToObject(kl, "tokens",
+                                    (double)json_int(r->config->proxy, "kl_tokens", 0));
+            cJSON_AddStringToObject(kl, "record", digest);
+        }
+    }
+    return settle(r, t, trial_text(t, "strategy_id"), "proxy", job, result, err);
+}
+
+sqz_status job_full(run *r, trial *t, const cJSON **result, sqz_error *err)
+{
+    cJSON *job = job_new(r, trial_text(t, "strategy_id"), "full");
+    cJSON_AddStringToObject(job, "artifact", trial_text(t, "artifact"));
+    add_full_eval(r, job);
+    add_bench(r, job);
+    return settle(r, t, trial_text(t, "strategy_id"), "full", job, result, err);
+}
+
+sqz_status job_export(run *r, trial *t, const cJSON **result, sqz_error *err)
+{
+    cJSON *job = job_new(r, trial_text(t, "strategy_id"), "export");
+    char *output = path_format("%s/models/%s", r->dir, trial_text(t, "strategy_id"));
+    cJSON_AddStringToObject(job, "artifact", trial_text(t, "artifact"));
+    cJSON *task = add_task(job, "export");
+    if (r->config->format) cJSON_AddStringToObject(task, "format", r->config->format);
+    cJSON_AddStringToObject(task, "output", output);
+    free(output);
+    return settle(r, t, trial_text(t, "strategy_id"), "export", job, result, err);
+}
+
+/* ---- results --------------------------------------------------------------------------------- */
+
+const cJSON *job_task(const cJSON *record, const char *task)
+{
+    const cJSON *item;
+    cJSON_ArrayForEach(
+        item, json_get(json_get(record, "result"), "tasks")) if (!strcmp(json_str(item, "task", ""),
+                                                                         task)) return item;
+    return NULL;
+}
+
+/* Hard link where the file systems allow it, else a copy. */
+static void keep_file(run *r, const char *from, const char *to)
+{
+    char *data = NULL;
+    int64_t bytes;
+    sqz_error err = {0};
+    if (path_exists(to) || link(from, to) == 0) return;
+    sqz_status s = file_read(from, (int64_t)1 << 30, &data, &bytes, &err);
+    if (!s) s = file_write(to, data, bytes, &err);
+    if (s) run_log(r, SQZ_LOG_WARN, "per-item outcomes are not kept: %s", err.text);
+    free(data);
+}
+
+cJSON *job_keep_items(run *r, const char *strategy_id, const char *rung, const cJSON *eval)
+{
+    cJSON *kept = cJSON_CreateObject();
+    const cJSON *item;
+    char *dir = path_format("%s/items", r->dir);
+    sqz_error err = {0};
+    if (dir_make(dir, &err)) run_log(r, SQZ_LOG_WARN, "%s", err.text);
+    cJSON_ArrayForEach(item, json_get(eval, "items"))
+    {
+        if (!cJSON_IsString(item)) continue;
+        char *name = path_format("items/%s.%s.%s.jsonl", strategy_id, rung, item->string);
+        for (char *p = name + 6; *p; p++)
+            if (!isalnum((unsigned char)*p) && !strchr("._-", *p)) *p = '_';
+        char *to = path_format("%s/%s", r->dir, name);
+        keep_file(r, item->valuestring, to);
+        cJSON_AddStringToObject(kept, item->string, name);
+        free(to);
+        free(name);
+    }
+    free(dir);
+    return kept;
+}

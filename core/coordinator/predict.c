@@ -1,0 +1,137 @@
+/* predict.c - size, memory and time of a trial before it runs.
+ *
+ * Size is nearly exact (shapes and bits are known); memory is an upper estimate of the formulas
+ * below; time is a rough figure from floating-point operations, corrected by the measured baseline.
+ */
+#include "coordinator/state.h"
+#include <fnmatch.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Sustained products per second and thread in float32, low end of current CPUs. */
+static const double FLOPS_PER_THREAD = 2.5e10;
+static const double PROCESS_BYTES = 96e6; /* libraries, buffers of the process itself */
+static const double BATCH_TOKENS = 2048;
+
+static double param_of(const cJSON *with, const char *name, double fallback)
+{
+    return json_num(with, name, fallback);
+}
+
+/* Parameters of one module after the step's rules; NULL = skipped. */
+static const cJSON *rule_for(const cJSON *step, const char *module, const char *role, int *skip)
+{
+    const cJSON *rule, *with = NULL;
+    *skip = 0;
+    cJSON_ArrayForEach(rule, json_get(step, "rules"))
+    {
+        const char *match = json_str(rule, "match", "");
+        if (fnmatch(match, module, 0) != 0 && fnmatch(match, role, 0) != 0) continue;
+        *skip = json_bool(rule, "skip", 0);
+        with = json_get(rule, "with");
+    }
+    return with;
+}
+
+/* Packed codes, half-precision scales, zeros at the code's width. */
+static double packed_bytes(const cJSON *step, const char *module, const char *role, double rows,
+                           double cols, double dense)
+{
+    int skip;
+    const cJSON *with = json_get(step, "with"), *over = rule_for(step, module, role, &skip);
+    double bits = param_of(over, "bits", param_of(with, "bits", NAN));
+    double group = param_of(over, "group_size", param_of(with, "group_size", cols));
+    if (skip || !isfinite(bits)) return dense;
+    if (group <= 0 || group > cols) group = cols;
+    double groups = ceil(cols / group);
+    return rows * cols * bits / 8 + rows * groups * (2 + bits / 8) + 4 * cols;
+}
+
+static double strategy_bytes(const model_config *m, const cJSON *spec, const cJSON *steps)
+{
+    double total = spec_num(spec, "weight_bytes", 0),
+           in_blocks = spec_num(spec, "block_parameters", 0);
+    double all = spec_num(spec, "parameters", 1), width = total / all;
+    const cJSON *step = cJSON_GetArrayItem(steps, cJSON_GetArraySize(steps) - 1);
+    if (!step) return total;
+    if (!m) /* only a name is known: blocks shrink as one large matrix would */
+        return total - width * in_blocks +
+               packed_bytes(step, "", "", in_blocks / 4096, 4096, width * in_blocks);
+    linear_spec specs[MODEL_MAX_LINEARS];
+    for (int64_t l = 0; l < m->layers; l++) {
+        int n = model_linears(m, l, specs);
+        for (int k = 0; k < n; k++) {
+            double rows = (double)specs[k].rows, cols = (double)specs[k].cols;
+            double dense = width * rows * cols;
+            total += packed_bytes(step, specs[k].module, specs[k].role, rows, cols, dense) - dense;
+        }
+    }
+    return total;
+}
+
+/* Tokens of the evaluations: a token is about four bytes of the file, and rows are about equal. */
+static double eval_tokens(const config *c, double context)
+{
+    double tokens = 0;
+    for (int i = 0; i < c->n_datasets; i++) {
+        const config_dataset *d = &c->datasets[i];
+        const char *equals = strchr(d->source, '=');
+        struct stat st;
+        if (stat(d->source, &st) != 0 && (!equals || stat(equals + 1, &st) != 0)) continue;
+        double all = (double)st.st_size / 4;
+        double limit = (double)(d->limit ? d->limit : json_int(c->full_eval, "limit", 0));
+        double window = d->window ? (double)d->window : c->window ? (double)c->window : context;
+        tokens += limit > 0 ? fmin(all, limit * fmin(window, 512)) : all;
+    }
+    return tokens;
+}
+
+/* Weights at the width of computing, logits of one batch, a few activations, the KV cache of a
+ * batch. */
+static double eval_memory(const model_config *m, const cJSON *spec)
+{
+    double parameters = spec_num(spec, "parameters", 0);
+    double vocab = m ? (double)m->vocab : 32000, hidden = m ? (double)m->hidden : 4096;
+    double width = strcmp(spec_str(spec, "compute", "auto"), "bf16") ? 4 : 2;
+    return PROCESS_BYTES + width * parameters + 4 * vocab * 512 + 4 * BATCH_TOKENS * hidden * 12;
+}
+
+/* A few blocks in float32, the statistics of one block twice, the calibration's hidden states. */
+static double steps_memory(const model_config *m, const cJSON *spec)
+{
+    double hidden = m ? (double)m->hidden : 4096, ffn = m ? (double)m->ffn : 4 * hidden;
+    double layers = m ? (double)m->layers : 32;
+    double block = spec_num(spec, "block_parameters", 0) / layers;
+    double tokens =
+        spec_num(spec, "calibration_samples", 128) * spec_num(spec, "calibration_seq_len", 2048);
+    return PROCESS_BYTES + 3 * 4 * block + 4 * (3 * hidden * hidden + 2 * ffn * ffn) +
+           4 * tokens * hidden;
+}
+
+static double rate(const cJSON *spec)
+{
+    return FLOPS_PER_THREAD * spec_num(spec, "threads", 1);
+}
+
+prediction predict_baseline(const model_config *m, const cJSON *spec, const config *c)
+{
+    double parameters = spec_num(spec, "parameters", 0), context = spec_num(spec, "context", 2048);
+    double tokens = eval_tokens(c, context) + (double)json_int(c->proxy, "kl_tokens", 0);
+    return (prediction){spec_num(spec, "weight_bytes", 0), eval_memory(m, spec),
+                        1 + 2 * parameters * tokens / rate(spec)};
+}
+
+prediction predict_trial(const model_config *m, const cJSON *spec, const config *c,
+                         const cJSON *steps)
+{
+    prediction p = predict_baseline(m, spec, c);
+    double blocks = spec_num(spec, "block_parameters", 0), hidden = m ? (double)m->hidden : 4096;
+    double steps_bytes = steps_memory(m, spec);
+    p.bytes = strategy_bytes(m, spec, steps);
+    if (steps_bytes > p.memory_bytes) p.memory_bytes = steps_bytes;
+    /* Error feedback along a row touches each weight once a column: rows x cols x cols. */
+    p.seconds += 2 * blocks * hidden / rate(spec) * (double)cJSON_GetArraySize(steps);
+    return p;
+}
