@@ -86,7 +86,7 @@ static void compute(const cli *c, const model_config *m, estimate *e)
                  : m->context > 0 && m->context < 4096 ? m->context
                                                        : 4096;
     e->kv = 2.0 * (double)m->layers * (double)m->kv_heads * (double)m->head_dim *
-            (double)e->context * (double)e->batch * 4; /* float32, as hw_cpu keeps it */
+            (double)e->context * (double)e->batch * 4; /* float32 */
     /* Activations of a 2048-token chunk: hidden twice, the widest MLP row twice, logits of a slice.
      */
     double rows = (double)(e->context < 2048 ? e->context : 2048);

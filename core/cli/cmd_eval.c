@@ -16,7 +16,8 @@ static const cli_option options[] = {
      "special tokens around each document of a text set"},
     {"use", CLI_TEXT, "EVAL", NULL, 0, 0, "evaluation plugin (default: by the fields of the rows)"},
     {"items", CLI_TEXT, "FILE", NULL, 0, 0,
-     "write the outcome of every item as JSON (default with --json FILE: FILE.items.json)"},
+     "write the outcome of every item, one JSON object a line (default with --json FILE: "
+     "FILE.items.jsonl)"},
     COMPUTE_OPTION("auto"),
 };
 
@@ -80,15 +81,46 @@ static sqz_status make_tasks(const cli *c, cJSON **out, sqz_error *err)
     return s;
 }
 
-/* Per-item outcomes go to a file of their own: they are as many as the rows. */
+/* The lines of one data set's outcomes, each with the data set's name in front. */
+static sqz_status append_items(FILE *out, const char *name, const char *path, sqz_error *err)
+{
+    char *text = NULL, *quoted, *save = NULL;
+    int64_t bytes = 0;
+    sqz_status s = file_read(path, (int64_t)1 << 32, &text, &bytes, err);
+    if (s) return s;
+    cJSON *string = cJSON_CreateString(name);
+    quoted = json_text(string, 0);
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+        if (line[0] == '{' && line[1] != '}')
+            fprintf(out, "{\"dataset\":%s,%s\n", quoted ? quoted : "\"\"", line + 1);
+    free(quoted);
+    cJSON_Delete(string);
+    free(text);
+    return SQZ_OK;
+}
+
+/* Per-item outcomes go to one JSON-lines file of their own: they are as many as the rows.  The
+ * worker left one object of the registry a data set. */
 static sqz_status write_items(cli *c, const cJSON *items, sqz_error *err)
 {
     const char *json = cli_text(c, "json"), *given = cli_text(c, "items");
-    if (!given && (!json || strcmp(json, "-") == 0)) return SQZ_OK;
-    char *path = given ? path_format("%s", given) : path_format("%s.items.json", json);
-    char *text = json_text(items, 0);
-    sqz_status s = text ? file_printf(path, err, "%s\n", text)
-                        : err_set(err, SQZ_E_NOMEM, "no memory for the items");
+    cJSON_AddItemToObject(c->json, "item_files", cJSON_Duplicate(items, 1));
+    if (!given && (!json || strcmp(json, "-") == 0)) {
+        if (cJSON_GetArraySize(items) == 1 && cJSON_IsString(items->child))
+            cJSON_AddStringToObject(c->json, "items", items->child->valuestring);
+        return SQZ_OK;
+    }
+    char *path = given ? path_format("%s", given) : path_format("%s.items.jsonl", json);
+    char *text = NULL;
+    size_t size = 0;
+    const cJSON *item;
+    sqz_status s = SQZ_OK;
+    FILE *out = open_memstream(&text, &size);
+    if (!out) s = err_set(err, SQZ_E_NOMEM, "no memory for the items");
+    cJSON_ArrayForEach(item, items) if (!s && cJSON_IsString(item)) s =
+        append_items(out, item->string, item->valuestring, err);
+    if (out) fclose(out);
+    if (!s) s = file_write(path, text, (int64_t)size, err);
     if (!s) cJSON_AddStringToObject(c->json, "items", path);
     free(text);
     free(path);

@@ -150,6 +150,6 @@ const command cmd_plugin_info = {
     .min_args = 1,
     .max_args = 1,
     .summary = "one plugin: its parameters with ranges, defaults and meaning",
-    .examples = "  sqz plugin info gptq\n  sqz plugin info org.sqz.gptq --json -\n",
+    .examples = "  sqz plugin info NAME\n  sqz plugin info NAME --kind method --json -\n",
     OPTIONS(info_options),
     .run = info};

@@ -5,9 +5,11 @@
 #include "io/file.h"
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static const cli_option options[] = {
-    {"method", CLI_TEXT, "ID", NULL, 0, 0, "method plugin, such as gptq or org.sqz.gptq"},
+    {"method", CLI_TEXT, "ID", NULL, 0, 0,
+     "method plugin by its id or the last part of it; `sqz plugin list --kind method`"},
     {"output", CLI_TEXT, "DIR", NULL, 0, 0, "folder of the exported checkpoint"},
     {"bits", CLI_INT, "N", NULL, 1, 16, "bits per weight (default: the method's)"},
     {"group-size", CLI_INT, "N", NULL, -1, 1 << 20,
@@ -187,6 +189,53 @@ static void say(const cli *c)
                 cJSON_GetArraySize(json_get(j, "layers")), worst, name);
 }
 
+/* The artifact gets a row in the registry's database, so that `sqz registry ls` shows it and gc
+ * keeps what it needs. */
+static sqz_status record(const cli *c, sqz_error *err)
+{
+    const cJSON *j = c->json, *params = json_get(j, "params");
+    const char *method = json_str(j, "method", ""), *dot = strrchr(method, '.');
+    artifact_row row = {0};
+    registry *r;
+    model_ref source;
+    snprintf(row.digest, sizeof row.digest, "%s", json_str(j, "artifact", ""));
+    sqz_status s = model_ref_open(c, c->args[0], &source, err);
+    if (s) return s;
+    s = cli_registry(c, &r, err);
+    if (s) {
+        model_ref_free(&source);
+        return s;
+    }
+    cJSON *manifest = artifact_manifest(r, row.digest, err), *step = cJSON_CreateObject(),
+          *steps = cJSON_CreateArray();
+    cJSON_AddItemToArray(steps, step);
+    cJSON_AddStringToObject(step, "use", method);
+    cJSON_AddItemToObject(step, "with", cJSON_Duplicate(params, 1));
+    if (!manifest)
+        s = ERR_STORAGE;
+    else {
+        snprintf(row.base, sizeof row.base, "%s", json_str(manifest, "base", ""));
+        row.model = path_format("%s", source.folder);
+        row.label = path_format("%s %lldb g%lld", dot ? dot + 1 : method,
+                                (long long)json_int(params, "bits", 0),
+                                (long long)json_int(params, "group_size", 0));
+        row.steps_json = json_text(steps, 0);
+        row.run = path_format("%s", "");
+        row.bytes = json_int(j, "bytes", 0);
+        row.created = (double)time(NULL);
+        s = artifact_record(r, &row, source.digest[0] ? source.digest : NULL, err);
+    }
+    free(row.model);
+    free(row.label);
+    free(row.steps_json);
+    free(row.run);
+    cJSON_Delete(steps);
+    cJSON_Delete(manifest);
+    registry_close(r);
+    model_ref_free(&source);
+    return s;
+}
+
 static sqz_status run(cli *c, sqz_error *err)
 {
     if (!cli_given(c, "method") || !cli_given(c, "output"))
@@ -197,9 +246,10 @@ static sqz_status run(cli *c, sqz_error *err)
     if (!s) s = one_step_run(c, &o, &r, err);
     if (s) return s;
     add_json(c, &r);
-    say(c);
     one_step_free(&r);
-    return SQZ_OK;
+    s = record(c, err);
+    if (!s) say(c);
+    return s;
 }
 
 const command cmd_quantize = {
@@ -212,9 +262,10 @@ const command cmd_quantize = {
         "Makes one compressed checkpoint, without a search. The calibration file is taken as "
         "it is. Statistics and finished steps are kept in the registry and reused.",
     .examples =
-        "  sqz quantize examples/tiny-arith/model --method gptq --bits 4 --group-size 128 \\\n"
+        "  sqz plugin list --kind method\n"
+        "  sqz quantize examples/tiny-arith/model --method METHOD --bits 4 --group-size 128 \\\n"
         "      --calibration examples/tiny-arith/data/calib.jsonl --seq-len 256 --output out/q4\n"
-        "  sqz quantize MODEL --method rtn --bits 8 --asymmetric --output out/q8 --json -\n"
-        "  sqz quantize MODEL --method gptq --param damp=0.02 --calibration c.jsonl --output o\n",
+        "  sqz quantize MODEL --method METHOD --bits 8 --asymmetric --output out/q8 --json -\n"
+        "  sqz quantize MODEL --method METHOD --param damp=0.02 --calibration c.jsonl --output o\n",
     OPTIONS(options),
     .run = run};
