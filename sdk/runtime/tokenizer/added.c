@@ -175,10 +175,11 @@ sqz_status added_set_split(added_set *s, const char *text, int64_t n, const adde
         while (t->lstrip && begin > done && (length = char_before(text, begin, &c)) &&
                char_is(c, CHAR_SPACE))
             begin -= length;
+        if (t->lstrip && begin < done) begin = done; /* the last match took these spaces */
         while (t->rstrip && (length = utf8_next(text + end, n - end, &c)) && char_is(c, CHAR_SPACE))
             end += length;
         if (begin > done) ok = add_match(s, done, begin - done, -1);
-        if (ok) ok = add_match(s, begin, end - begin, t->id);
+        if (ok && end > begin) ok = add_match(s, begin, end - begin, t->id);
         done = end;
     }
     if (ok && done < n) ok = add_match(s, done, n - done, -1);

@@ -22,7 +22,12 @@ struct pattern {
 #define SPACES                                                                                     \
     "\\t-\\r "                                                                                     \
     "\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-#define WORDS "\\p{L}\\p{M}\\p{Nd}\\p{Pc}"
+/* Alphabetic, marks, decimal digits, connectors. */
+#define WORDS                                                                                      \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}"                    \
+    "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
+/* Oniguruma's \w takes six numbers of Latin-1 too, but only outside a set. */
+#define LATIN1_WORDS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
 
 /* ---- from Oniguruma's dialect to PCRE2's --------------------------------------------------------
  */
@@ -71,8 +76,9 @@ static sqz_status rewrite_escape(rewriter *r)
     char c = r->p[1];
     if (!c) return refuse(r, "a backslash at its end");
     if ((c == 'p' || c == 'P') && r->p[2] == '{') return rewrite_property(r);
-    const char *inside = c == 's' ? SPACES : c == 'w' ? WORDS : c == 'h' ? "0-9a-fA-F" : NULL;
-    const char *outside = c == 'S' ? SPACES : c == 'W' ? WORDS : c == 'H' ? "0-9a-fA-F" : NULL;
+    const char *words = r->in_set ? WORDS : WORDS LATIN1_WORDS;
+    const char *inside = c == 's' ? SPACES : c == 'w' ? words : c == 'h' ? "0-9a-fA-F" : NULL;
+    const char *outside = c == 'S' ? SPACES : c == 'W' ? words : c == 'H' ? "0-9a-fA-F" : NULL;
     if (outside && r->in_set) {
         /* PCRE2 has no sets within sets; its own \S, \W, \H differ for a handful of characters. */
         if (c != 'S') return refuse(r, c == 'W' ? "\\W inside a set" : "\\H inside a set");

@@ -252,8 +252,9 @@ int char_is(uint32_t c, char_class which)
         /* Alphabetic adds letter numbers and the circled letters to the letters. */
         return mark || (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO) ||
                k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL ||
-               k == UTF8PROC_CATEGORY_PC || (c >= 0x24B6 && c <= 0x24E9) || c == 0x200C ||
-               c == 0x200D;
+               k == UTF8PROC_CATEGORY_PC || (c >= 0x24B6 && c <= 0x24E9) ||
+               (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
+               (c >= 0x1F170 && c <= 0x1F189) || c == 0x200C || c == 0x200D;
     default: return 0;
     }
 }

@@ -10,6 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The `Whitespace` words: unlike \w in files, by Unicode's rule for words (with join controls and
+ * without Latin-1 numbers). */
+#define WORD                                                                                       \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200c}\\x{200d}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}"  \
+    "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
+static const char whitespace_expression[] = "[" WORD "]+|[^\\s" WORD "]+";
+
 static const char gpt2_expression[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
@@ -211,7 +218,7 @@ static sqz_status add_tree(const reader *r, const cJSON *json)
     if (!strcmp(type, "Metaspace")) return add_metaspace(r, json);
     if (!strcmp(type, "CharDelimiterSplit")) return add_delimiter(r, json);
     if (!strcmp(type, "WhitespaceSplit")) return add_class(r, CHAR_SPACE, REMOVED);
-    if (!strcmp(type, "Whitespace")) return add_regex(r, "\\w+|[^\\w\\s]+", REMOVED, 1);
+    if (!strcmp(type, "Whitespace")) return add_regex(r, whitespace_expression, REMOVED, 1);
     if (!strcmp(type, "Digits"))
         return add_class(r, CHAR_NUMBER,
                          json_bool(json, "individual_digits", 0) ? ISOLATED : CONTIGUOUS);

@@ -56,17 +56,6 @@ static sqz_status add_pair(const cJSON *pair, const char *file, id_list *list, s
     return add_id(list, cJSON_IsNumber(id) ? id->valuedouble : -1, file, err);
 }
 
-/* The new ids go around those that are there. */
-static sqz_status wrap(id_list *before, const id_list *outer)
-{
-    int32_t *room = ids_reserve(before, outer->n);
-    if (!room) return outer->n ? SQZ_E_NOMEM : SQZ_OK;
-    memmove(before->at + outer->n, before->at, (size_t)before->n * sizeof *before->at);
-    memcpy(before->at, outer->at, (size_t)outer->n * sizeof *before->at);
-    before->n += outer->n;
-    return SQZ_OK;
-}
-
 sqz_status template_read(const cJSON *json, const char *file, id_list *before, id_list *after,
                          sqz_error *err)
 {
@@ -82,17 +71,13 @@ sqz_status template_read(const cJSON *json, const char *file, id_list *before, i
         }
         return st;
     }
-    id_list front = {0};
-    if (!strcmp(type, "TemplateProcessing")) {
-        st = read_template(json, file, &front, after, err);
-    } else if (!strcmp(type, "BertProcessing") || !strcmp(type, "RobertaProcessing")) {
-        st = add_pair(json_get(json, "cls"), file, &front, err);
-        if (st == SQZ_OK) st = add_pair(json_get(json, "sep"), file, after, err);
-    } else {
-        st = err_set(err, SQZ_E_UNSUPPORTED, "%s: post_processor \"%s\" is not built", file, type);
+    if (before->n || after->n)
+        return err_set(err, SQZ_E_UNSUPPORTED,
+                       "%s: more than one post_processor adds tokens; only one may", file);
+    if (!strcmp(type, "TemplateProcessing")) return read_template(json, file, before, after, err);
+    if (!strcmp(type, "BertProcessing") || !strcmp(type, "RobertaProcessing")) {
+        st = add_pair(json_get(json, "cls"), file, before, err);
+        return st == SQZ_OK ? add_pair(json_get(json, "sep"), file, after, err) : st;
     }
-    if (st == SQZ_OK && wrap(before, &front) != SQZ_OK)
-        st = err_set(err, SQZ_E_NOMEM, "%s: no memory", file);
-    ids_free(&front);
-    return st;
+    return err_set(err, SQZ_E_UNSUPPORTED, "%s: post_processor \"%s\" is not built", file, type);
 }
