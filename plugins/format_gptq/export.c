@@ -311,6 +311,11 @@ static sqz_status put_config(const sqz_host *host, const sqz_export *ex, const p
                            : host->fail(host, SQZ_E_INVALID,
                                         "gptq: the source's config.json is not a JSON object");
     if (st == SQZ_OK) st = ex->text(ex, "quantize_config.json", object);
+    char *readme = gptq_readme(p->bits, p->group_size, p->symmetric, n < p->n_suffixes);
+    if (st == SQZ_OK)
+        st = readme ? ex->text(ex, "README.md", readme)
+                    : host->fail(host, SQZ_E_NOMEM, "gptq: no memory for README.md");
+    free(readme);
     free(config);
     free(object);
     return st;

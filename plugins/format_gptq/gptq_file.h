@@ -33,6 +33,9 @@ char *config_object(const sqz_host *host, int bits, int64_t group_size, int symm
  * NULL when the text is not a JSON object (or memory ran out). */
 char *config_splice(const char *config_json, const char *object);
 
+/* readme.c: how to load the folder, malloc'd; subset: only some linears of a block are quantized. */
+char *gptq_readme(int bits, int64_t group_size, int symmetric, int subset);
+
 /* export.c, import.c */
 sqz_status gptq_check(const sqz_host *host, void *self, const sqz_export *ex);
 sqz_status gptq_export(const sqz_host *host, void *self, const sqz_export *ex);

@@ -1,0 +1,65 @@
+/* readme.c - README.md of an exported folder: how to load it, only for the runtimes it loads in.
+ *
+ * What loads where is a fact of the layout: transformers (through optimum and gptqmodel) takes 2,
+ * 3, 4 and 8 bits, symmetric or not; vLLM's GPTQ path takes symmetric 4 and 8 bits with groups of
+ * 32, 64, 128 or a whole row. */
+#include "gptq_file.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Text that grows; `failed` once memory runs out. */
+typedef struct page {
+    char *text;
+    size_t bytes;
+    int failed;
+} page;
+
+__attribute__((format(printf, 2, 3))) static void add(page *p, const char *fmt, ...)
+{
+    char part[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(part, sizeof part, fmt, ap);
+    va_end(ap);
+    char *grown = p->failed ? NULL : realloc(p->text, p->bytes + (size_t)n + 1);
+    if (!grown || n < 0 || n >= (int)sizeof part) {
+        p->failed = 1;
+        return;
+    }
+    p->text = grown;
+    for (int i = 0; i <= n; i++) p->text[p->bytes + (size_t)i] = part[i];
+    p->bytes += (size_t)n;
+}
+
+static int loads_in_vllm(int bits, int64_t group_size, int symmetric, int subset)
+{
+    int group_ok = group_size == -1 || group_size == 32 || group_size == 64 || group_size == 128;
+    return symmetric && (bits == 4 || bits == 8) && group_ok && !subset;
+}
+
+char *gptq_readme(int bits, int64_t group_size, int symmetric, int subset)
+{
+    page p = {NULL, 0, 0};
+    char group[32];
+    snprintf(group, sizeof group, "%lld", (long long)group_size);
+    add(&p, "# GPTQ checkpoint, %d bit\n\n", bits);
+    add(&p, "Made by sqz: %d-bit codes, %s, %s%s; layout GPTQ v1 (`quantize_config.json`).\n", bits,
+        symmetric ? "symmetric" : "asymmetric",
+        group_size == -1 ? "one scale a row" : "group size ", group_size == -1 ? "" : group);
+    add(&p, "Tensors that are not quantized are the source checkpoint's, bit for bit; "
+            "`validation_report.json` holds the load-back check.\n\n");
+    add(&p, "## Load it\n\ntransformers (packages `optimum` and `gptqmodel`):\n\n"
+            "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n"
+            "model = AutoModelForCausalLM.from_pretrained(\"PATH\", device_map=\"auto\")\n"
+            "tokenizer = AutoTokenizer.from_pretrained(\"PATH\")\n```\n\n");
+    if (loads_in_vllm(bits, group_size, symmetric, subset))
+        add(&p, "vLLM:\n\n```sh\nvllm serve PATH\n```\n\n");
+    add(&p, "sqz itself:\n\n```sh\nsqz generate PATH --prompt \"Question:\"\nsqz eval PATH "
+            "--dataset text.jsonl\n```\n");
+    if (!loads_in_vllm(bits, group_size, symmetric, subset))
+        add(&p, "\nNot for vLLM: its GPTQ path reads symmetric 4 and 8 bit only.\n");
+    if (!p.failed) return p.text;
+    free(p.text);
+    return NULL;
+}
