@@ -500,6 +500,311 @@ START_TEST(test_byte_level)
 }
 END_TEST
 
+/* ---- added tokens -------------------------------------------------------------------------------
+ */
+
+static tokenizer *with_added(const char *flags, const char *rest)
+{
+    char *top = path_format("\"added_tokens\":[{\"id\":20,\"content\":\"<x>\",%s}]%s", flags, rest);
+    tokenizer *t = make(top, LETTERS);
+    free(top);
+    return t;
+}
+
+START_TEST(test_added_flags)
+{
+    tokenizer *t = with_added("\"normalized\":false,\"special\":true", "");
+    expect(t, "a<x>b<x>", 4, 0, 20, 1, 20);
+    ck_assert_int_eq(tokenizer_size(t), 21);
+    ck_assert_int_eq(tokenizer_id(t, "<x>"), 20);
+    tokenizer_free(t);
+    t = with_added("\"normalized\":false,\"single_word\":true", "");
+    expect(t, "a<x>b <x> b<x>", 5, 9, 5, 20, 5, 1); /* only the one that stands alone */
+    expect(t, "<x>.", 2, 20, 6);
+    tokenizer_free(t);
+    t = with_added("\"normalized\":false,\"lstrip\":true", "");
+    expect(t, "a  <x> b", 4, 0, 20, 5, 1);
+    tokenizer_free(t);
+    t = with_added("\"normalized\":false,\"rstrip\":true", "");
+    expect(t, "a <x>  b", 4, 0, 5, 20, 1);
+    tokenizer_free(t);
+}
+END_TEST
+
+/* A token that is searched in the normalized text is normalized itself: Llama-2's "<s>" matches
+ * only after a space or at the beginning, and decodes with its space. */
+START_TEST(test_added_normalized)
+{
+    static const char normalizer[] =
+        ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":"
+        "\"\xE2\x96\x81\"},{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":"
+        "\"\xE2\x96\x81\"}]},\"decoder\":{\"type\":\"Metaspace\"}";
+    tokenizer *t = with_added("\"normalized\":true,\"special\":true", normalizer);
+    expect(t, "<x>a <x>", 3, 20, 0, 20);
+    expect(t, "a<x>", 1, 11);
+    expect_decoded(t, "a <x>", 2, 0, 20);
+    expect_text(t, (int32_t[]){0, 20, 1}, 3, 1, "ab", 2, 0);
+    tokenizer_free(t);
+    /* not normalized: found first, and each gap is prepended anew */
+    t = with_added("\"normalized\":false,\"special\":true", normalizer);
+    expect(t, "a<x>a", 3, 11, 20, 11);
+    tokenizer_free(t);
+}
+END_TEST
+
+/* Leftmost first, then longest: runs of spaces as in Phi-2. */
+START_TEST(test_added_longest)
+{
+    tokenizer *t = make("\"added_tokens\":[{\"id\":21,\"content\":\"  \",\"normalized\":true},{"
+                        "\"id\":22,\"content\":\"   \",\"normalized\":true}]",
+                        LETTERS);
+    expect(t, "a     a", 4, 0, 22, 21, 0);
+    expect(t, " a", 1, 13);
+    tokenizer_free(t);
+}
+END_TEST
+
+/* ---- the ends of a text -------------------------------------------------------------------------
+ */
+
+#define ENDS "\"vocab\":{\"a\":0,\"<s>\":1,\"</s>\":2,\"<e>\":3},\"merges\":[]"
+#define TEMPLATE                                                                                   \
+    "\"post_processor\":{\"type\":\"Sequence\",\"processors\":[{\"type\":\"ByteLevel\"},{"         \
+    "\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\"}},{"            \
+    "\"Sequence\":{\"id\":\"A\"}},{\"SpecialToken\":{\"id\":\"E\"}}],\"special_tokens\":{"         \
+    "\"<s>\":{\"ids\":[1]},\"E\":{\"ids\":[3,2]}}}]}"
+
+START_TEST(test_template_and_ends)
+{
+    int bos, eos;
+    write_file("tokenizer_config.json",
+               "{\"bos_token\":{\"__type\":\"AddedToken\",\"content\":\"<s>\"},"
+               "\"eos_token\":\"</s>\"}");
+    tokenizer *t = make(TEMPLATE, ENDS);
+    expect_ids(t, "a", 1, 1, (int32_t[]){1, 0, 3, 2}, 4, 0);
+    expect_ids(t, "", 0, 1, (int32_t[]){1, 3, 2}, 3, 0);
+    expect_ids(t, "a", 1, 0, (int32_t[]){0}, 1, 0);
+    ck_assert_int_eq(tokenizer_bos(t), 1);
+    ck_assert_int_eq(tokenizer_eos(t), 2);
+    tokenizer_template(t, &bos, &eos);
+    ck_assert(bos && eos);
+    tokenizer_free(t);
+    /* Llama's class decides by its two switches */
+    write_file("tokenizer_config.json",
+               "{\"tokenizer_class\":\"LlamaTokenizer\",\"bos_token\":\"<s>\",\"eos_token\":"
+               "\"</s>\",\"add_bos_token\":false,\"add_eos_token\":true}");
+    t = make(TEMPLATE, ENDS);
+    expect_ids(t, "a", 1, 1, (int32_t[]){0, 2}, 2, 0);
+    tokenizer_free(t);
+    /* null says there is none; a missing key asks the next file */
+    write_file("tokenizer_config.json", "{\"bos_token\":null}");
+    write_file("config.json", "{\"bos_token_id\":1,\"eos_token_id\":[3,2]}");
+    t = make("", ENDS);
+    ck_assert_int_eq(tokenizer_bos(t), -1);
+    ck_assert_int_eq(tokenizer_eos(t), 3);
+    tokenizer_free(t);
+    write_file("special_tokens_map.json", "{\"eos_token\":{\"content\":\"</s>\"}}");
+    t = make("", ENDS);
+    ck_assert_int_eq(tokenizer_eos(t), 2);
+    tokenizer_free(t);
+}
+END_TEST
+
+/* ---- vocab.json and merges.txt ------------------------------------------------------------------
+ */
+
+START_TEST(test_vocab_and_merges)
+{
+    write_file("vocab.json",
+               "{\"a\":0,\"b\":1,\"\xC4\xA0\":2,\"ab\":3,\"\xC3\x83\":4,\"\xC2\xA9\":5,"
+               "\"1\":6,\"11\":7,\"e\":8,\"<s>\":9}");
+    write_file("merges.txt", "#version: 0.2\na b\n1 1\n");
+    write_file("tokenizer_config.json",
+               "{\"tokenizer_class\":\"Qwen2Tokenizer\",\"eos_token\":\"<e>\",\"bos_token\":null,"
+               "\"added_tokens_decoder\":{\"10\":{\"content\":\"<e>\",\"special\":true,"
+               "\"normalized\":false}}}");
+    tokenizer *t = open_ok(folder);
+    expect(t, "ab ab<e>", 4, 3, 2, 3, 10);
+    expect(t, "11", 2, 6, 6);        /* Qwen2 takes digits one by one */
+    expect(t, "e\xCC\x81", 2, 4, 5); /* and composes */
+    expect_decoded(t, "\xC3\xA9 ab", 4, 4, 5, 2, 3);
+    expect_text(t, (int32_t[]){3, 10}, 2, 1, "ab", 2, 0);
+    ck_assert_int_eq(tokenizer_eos(t), 10);
+    tokenizer_free(t);
+    write_file("tokenizer_config.json", "{\"tokenizer_class\":\"GPT2Tokenizer\",\"bos_token\":"
+                                        "\"<s>\"}");
+    t = open_ok(folder);
+    expect(t, "11<s>", 2, 7, 9);
+    tokenizer_free(t);
+    sqz_error err = {0};
+    write_file("tokenizer_config.json", "{\"tokenizer_class\":\"RobertaTokenizer\"}");
+    ck_assert_int_eq(tokenizer_open(folder, &t, &err), SQZ_E_UNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(err.text, "RobertaTokenizer"));
+    write_file("tokenizer_config.json", "{}");
+    write_file("merges.txt", "a b\na\n");
+    ck_assert_int_eq(tokenizer_open(folder, &t, &err), ERR_MODEL);
+    ck_assert_ptr_nonnull(strstr(err.text, "merges.txt: merge 1 "));
+}
+END_TEST
+
+/* ---- what is refused ----------------------------------------------------------------------------
+ */
+
+START_TEST(test_refused)
+{
+    static const struct {
+        const char *text;
+        sqz_status code;
+        const char *part;
+    } bad[] = {
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", SQZ_E_UNSUPPORTED, "\"Unigram\""},
+        {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}}", SQZ_E_UNSUPPORTED, "\"WordPiece\""},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}", ERR_MODEL,
+         "merge 0 names \"b\""},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}", ERR_MODEL,
+         "merge 0 makes \"aa\""},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"\":1},\"merges\":[[\"a\",\"\"]]}}",
+         ERR_MODEL, "empty side"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a\"]}}", ERR_MODEL,
+         "merge 0"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\",1]]}}", ERR_MODEL,
+         "merge 0"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":{}}}", ERR_MODEL, "no list"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}", ERR_MODEL, "\"a\""},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1.5},\"merges\":[]}}", ERR_MODEL, "\"a\""},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":2000000000},\"merges\":[]}}", ERR_MODEL,
+         "2000000000"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1e300},\"merges\":[]}}", ERR_MODEL,
+         "\"a\""},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}", ERR_MODEL,
+         "id 0 belongs"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":[],\"merges\":[]}}", ERR_MODEL, "no object"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}", ERR_MODEL, "empty"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"u\"}}",
+         ERR_MODEL, "unk_token \"u\""},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}}",
+         SQZ_E_UNSUPPORTED, "dropout"},
+        {"{\"added_tokens\":[{\"id\":-5,\"content\":\"x\"}],\"model\":{\"type\":\"BPE\",\"vocab\":"
+         "{\"a\":0},\"merges\":[]}}",
+         ERR_MODEL, "id -5"},
+        {"{\"added_tokens\":[{\"id\":0,\"content\":\"x\"}],\"model\":{\"type\":\"BPE\",\"vocab\":"
+         "{\"a\":0},\"merges\":[]}}",
+         ERR_MODEL, "id 0 belongs"},
+        {"{\"normalizer\":{\"type\":\"Precompiled\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":"
+         "0},\"merges\":[]}}",
+         SQZ_E_UNSUPPORTED, "\"Precompiled\""},
+        {"{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"},\"model\":{\"type\":\"BPE\",\"vocab\":{"
+         "\"a\":0},\"merges\":[]}}",
+         SQZ_E_UNSUPPORTED, "\"UnicodeScripts\""},
+        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":"
+         "\"Isolated\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
+         ERR_MODEL, "compiled"},
+        {"{\"decoder\":{\"type\":\"CTC\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},"
+         "\"merges\":[]}}",
+         SQZ_E_UNSUPPORTED, "\"CTC\""},
+        {"{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{"
+         "\"id\":\"x\"}}],\"special_tokens\":{\"x\":{\"ids\":[77]}}},\"model\":{\"type\":\"BPE\","
+         "\"vocab\":{\"a\":0},\"merges\":[]}}",
+         SQZ_E_UNSUPPORTED, "0 texts"},
+        {"{\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"x\",77],\"sep\":[\"a\",0]},"
+         "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
+         ERR_MODEL, "77"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},", ERR_MODEL, "tokenizer.json:1:"},
+        {"{}", ERR_MODEL, "model"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        tokenizer *t = NULL;
+        sqz_error err = {0};
+        write_file("tokenizer.json", bad[i].text);
+        sqz_status st = tokenizer_open(folder, &t, &err);
+        ck_assert_msg(st == bad[i].code && err.code == st, "%s: %d %s", bad[i].text, st, err.text);
+        ck_assert_ptr_null(t);
+        ck_assert_msg(strstr(err.text, bad[i].part) != NULL, "\"%s\" has no %s", err.text,
+                      bad[i].part);
+        ck_assert_msg(strstr(err.text, folder) != NULL, "\"%s\" names no file", err.text);
+    }
+}
+END_TEST
+
+START_TEST(test_no_tokenizer)
+{
+    tokenizer *t = NULL;
+    sqz_error err = {0};
+    ck_assert_int_eq(tokenizer_open(folder, &t, &err), ERR_MODEL);
+    ck_assert_ptr_nonnull(strstr(err.text, "tokenizer.json"));
+    write_file("tokenizer.model", "x");
+    ck_assert_int_eq(tokenizer_open(folder, &t, &err), SQZ_E_UNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(err.text, "tokenizer.model"));
+    ck_assert_int_eq(tokenizer_open("/no/such/folder", &t, &err), ERR_MODEL);
+}
+END_TEST
+
+START_TEST(test_bad_arguments)
+{
+    tokenizer *t = make("", LETTERS);
+    sqz_error err = {0};
+    int32_t *ids, negative = -3;
+    int64_t n;
+    char *text;
+    ck_assert_int_eq(tokenizer_encode(t, "a\xFF", 2, 0, &ids, &n, &err), ERR_MODEL);
+    ck_assert_ptr_nonnull(strstr(err.text, "byte 1"));
+    ck_assert_int_eq(tokenizer_decode(t, &negative, 1, 0, &text, &n, &err), SQZ_E_INVALID);
+    ck_assert_ptr_nonnull(strstr(err.text, "-3"));
+    tokenizer_free(t);
+}
+END_TEST
+
+/* ---- long words ---------------------------------------------------------------------------------
+ * 2^18 letters; the answer is known: pairs of pairs up to sixteen, all of them full. */
+
+START_TEST(test_long_word)
+{
+    enum { N = 1 << 18 };
+    tokenizer *t = make("", "\"vocab\":{\"a\":0,\"aa\":1,\"aaaa\":2,\"aaaaaaaa\":3,\"b\":4},"
+                            "\"merges\":[\"a a\",\"aa aa\",\"aaaa aaaa\"]");
+    char *text = malloc(N + 1);
+    int32_t *ids;
+    int64_t n;
+    sqz_error err = {0};
+    memset(text, 'a', N);
+    ck_assert_int_eq(tokenizer_encode(t, text, N, 0, &ids, &n, &err), SQZ_OK);
+    ck_assert_int_eq(n, N / 8);
+    for (int64_t i = 0; i < n; i++) ck_assert_int_eq(ids[i], 3);
+    free(ids);
+    text[N] = 'b'; /* and short words give the same as the heap does */
+    for (int k = 1; k < 130; k++) {
+        ck_assert_int_eq(tokenizer_encode(t, text + N - k, k + 1, 0, &ids, &n, &err), SQZ_OK);
+        ck_assert_int_eq(n, k / 8 + (k >> 2 & 1) + (k >> 1 & 1) + (k & 1) + 1);
+        free(ids);
+    }
+    free(text);
+    tokenizer_free(t);
+}
+END_TEST
+
+/* Cutting at U+2581 must not be seen: the same text with a merge that forbids the cut. */
+START_TEST(test_cut_at_spaces)
+{
+    static const char vocab[] =
+        "\"vocab\":{\"a\":0,\"\xE2\x96\x81\":1,\"\xE2\x96\x81\xE2\x96\x81\":2,"
+        "\"\xE2\x96\x81"
+        "a\":3,\"a\xE2\x96\x81\":4},\"merges\":["
+        "\"\xE2\x96\x81 \xE2\x96\x81\",\"\xE2\x96\x81 a\"%s]";
+    static const char top[] = "\"pre_tokenizer\":{\"type\":\"Metaspace\",\"prepend_scheme\":"
+                              "\"never\",\"split\":false}";
+    char *plain = path_format(vocab, ""), *joined = path_format(vocab, ",\"a \xE2\x96\x81\"");
+    tokenizer *t = make(top, plain);
+    expect(t, "a a  a   a", 6, 0, 3, 2, 0, 2, 3);
+    tokenizer_free(t);
+    t = make(top, joined);
+    expect(t, "a ", 1, 4);
+    expect(t, "a a", 2, 0, 3);
+    tokenizer_free(t);
+    free(plain);
+    free(joined);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("tokenizer");
@@ -519,6 +824,16 @@ static Suite *suite(void)
     tcase_add_test(c, test_splitters);
     tcase_add_test(c, test_expression_dialect);
     tcase_add_test(c, test_byte_level);
+    tcase_add_test(c, test_added_flags);
+    tcase_add_test(c, test_added_normalized);
+    tcase_add_test(c, test_added_longest);
+    tcase_add_test(c, test_template_and_ends);
+    tcase_add_test(c, test_vocab_and_merges);
+    tcase_add_test(c, test_refused);
+    tcase_add_test(c, test_no_tokenizer);
+    tcase_add_test(c, test_bad_arguments);
+    tcase_add_test(c, test_long_word);
+    tcase_add_test(c, test_cut_at_spaces);
     suite_add_tcase(s, c);
     return s;
 }
