@@ -5,6 +5,7 @@
  * and with the CPU plugin, in both spellings of config.json, streamed and resident.  What the
  * golden data does not hold is checked against plain loops written here. */
 #include "data/data.h"
+#include "json/json.h"
 #include "model/internal.h"
 #include "pool/pool.h"
 #include "quant/affine.h"
@@ -28,9 +29,11 @@ static const char *const cases[] = {"llama",
                                     "llama-rope-linear",
                                     "llama-rope-llama3",
                                     "llama-rope-yarn",
+                                    "llama-rope-yarn-options",
                                     "mistral",
                                     "mistral-swa",
                                     "qwen2",
+                                    "qwen2-swa",
                                     "qwen2-tied",
                                     "qwen3"};
 enum { N_CASES = sizeof cases / sizeof *cases };
@@ -430,6 +433,25 @@ START_TEST(divergence_is_that_of_the_logits)
     free(ids), free(lp), free(a), free(b);
     subject_close(&p);
     subject_close(&q);
+}
+END_TEST
+
+/* One compute class, one result: streaming, residency and repetition do not change a bit. */
+START_TEST(streamed_equals_resident_bit_for_bit)
+{
+    device d = nth_device(_i);
+    if (!d.hw) return;
+    static float lp[3][96], hidden[2][4 * 96 * 64], logits[96 * 320];
+    sqz_error err;
+    for (int way = 0; way < 3; way++) {
+        subject s = subject_open("qwen2-swa", "config.json", d, way != 1, 36);
+        OK(model_score_windows(s.m, s.ids, 8, 12, lp[way], NULL, &err));
+        if (way < 2) OK(model_logits(s.m, s.ids, 2, 48, logits, hidden[way], &err));
+        subject_close(&s);
+    }
+    ck_assert(!memcmp(lp[0], lp[1], sizeof lp[0]));
+    ck_assert(!memcmp(lp[0], lp[2], sizeof lp[0]));
+    ck_assert(!memcmp(hidden[0], hidden[1], sizeof hidden[0]));
 }
 END_TEST
 
@@ -903,6 +925,75 @@ START_TEST(bad_weights_are_named)
 }
 END_TEST
 
+/* A copy of the llama case whose file begins with a one-byte tensor, so that every float32 tensor
+ * stands at an odd address. */
+static void write_misaligned(const char *dir)
+{
+    char *data, *path = path_format("%s/model.safetensors", dir);
+    int64_t bytes;
+    sqz_error err;
+    OK(file_read(GOLDEN "llama/model.safetensors", 1 << 24, &data, &bytes, &err));
+    uint64_t header;
+    memcpy(&header, data, 8);
+    json_doc *doc;
+    OK(json_parse(data + 8, (int64_t)header, 0, "header", &doc, &err));
+    cJSON *root = json_root(doc), *item;
+    cJSON_ArrayForEach(item, root)
+    {
+        cJSON *at = json_get(item, "data_offsets");
+        for (int i = 0; at && i < 2; i++) {
+            cJSON *n = cJSON_GetArrayItem(at, i);
+            cJSON_SetNumberValue(n, n->valuedouble + 1);
+        }
+    }
+    cJSON_AddItemToObject(root, "pad",
+                          cJSON_Parse("{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}"));
+    char *text = json_text(root, 0);
+    uint64_t n = strlen(text), padded = (n + 7) / 8 * 8;
+    int64_t total = 8 + (int64_t)padded + 1 + bytes - 8 - (int64_t)header;
+    char *out = malloc((size_t)total);
+    memset(out, ' ', (size_t)total);
+    memcpy(out, &padded, 8);
+    memcpy(out + 8, text, n);
+    memcpy(out + 8 + padded + 1, data + 8 + header, (size_t)bytes - 8 - header);
+    OK(file_write(path, out, total, &err));
+    free(out), free(text), free(data), free(path);
+    json_free(doc);
+}
+
+START_TEST(misaligned_tensors_are_copied)
+{
+    device d = nth_device(_i);
+    if (!d.hw) return;
+    char dir[] = "/tmp/sqz_model_XXXXXX";
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    write_misaligned(dir);
+    char *config = path_format("%s/config.json", dir),
+         *text = read_text(GOLDEN "llama/config.json");
+    sqz_error err;
+    OK(file_write(config, text, (int64_t)strlen(text), &err));
+    static float logits[2][96 * 320];
+    subject s = subject_open("llama", "config.json", d, 1, 0);
+    checkpoint *ck;
+    OK(checkpoint_open(dir, &ck, &err));
+    const st_tensor *t = checkpoint_find(ck, "model.layers.1.mlp.up_proj.weight");
+    ck_assert_int_ne((uintptr_t)t->data % 4, 0);
+    OK(model_logits(s.m, s.ids, 2, 48, logits[0], NULL, &err));
+    for (int resident = 0; resident < 2; resident++) {
+        model_options o = {.device = d, .compute = SQZ_F32, .resident = resident};
+        model *m;
+        OK(model_open(ck, &o, &m, &err));
+        OK(model_logits(m, s.ids, 2, 48, logits[1], NULL, &err));
+        model_close(m);
+        ck_assert(!memcmp(logits[0], logits[1], sizeof logits[0]));
+    }
+    checkpoint_close(ck);
+    subject_close(&s);
+    OK(dir_remove(dir, &err));
+    free(config), free(text);
+}
+END_TEST
+
 static int stop_at_half(void *ctx, double done, const char *what)
 {
     (void)what;
@@ -994,6 +1085,8 @@ static Suite *suite(void)
     tcase_add_test(t, damaged_configs_are_survived);
     tcase_add_test(t, windows_of_families);
     tcase_add_test(t, bad_weights_are_named);
+    tcase_add_loop_test(t, streamed_equals_resident_bit_for_bit, 0, 2);
+    tcase_add_loop_test(t, misaligned_tensors_are_copied, 0, 2);
     tcase_add_test(t, a_tick_cancels);
     suite_add_tcase(s, t);
     t = tcase_create("tiny-arith");

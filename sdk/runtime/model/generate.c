@@ -8,7 +8,11 @@
 #include <string.h>
 #include <time.h>
 
-enum { MAX_SLOTS = 64, CACHE_SHARE = 4 /* part of the device's memory that a cache may take */ };
+enum {
+    MAX_SLOTS = 64,
+    MAX_NEW = 1 << 24,
+    CACHE_SHARE = 4 /* part of the device's memory that a cache may take */
+};
 
 static double now_s(void)
 {
@@ -190,9 +194,12 @@ static sqz_status draw_tokens(session *s, sqz_error *err)
 }
 
 static sqz_status check_requests(const model *m, sqz_generation *requests, int64_t n,
-                                 int64_t *longest, sqz_error *err)
+                                 int64_t max_new, int64_t *longest, sqz_error *err)
 {
     *longest = 0;
+    if (max_new > MAX_NEW)
+        return err_set(err, SQZ_E_INVALID, "generate: %lld new tokens; at most %d",
+                       (long long)max_new, MAX_NEW);
     for (int64_t i = 0; i < n; i++) {
         if (requests[i].n_prompt < 1)
             return err_set(err, SQZ_E_INVALID, "generate: prompt %lld is empty", (long long)i);
@@ -237,7 +244,7 @@ sqz_status model_generate(model *m, sqz_generation *requests, int64_t n, int64_t
 {
     static const sampling greedy = {.top_p = 1};
     int64_t longest;
-    sqz_status st = check_requests(m, requests, n, &longest, err);
+    sqz_status st = check_requests(m, requests, n, max_new, &longest, err);
     if (times) *times = (generate_times){0};
     if (st || n < 1 || max_new < 1) return st;
     session s = {.m = m,
