@@ -11,7 +11,7 @@ enum { MAX_CACHE = 64 << 20 };
 typedef struct table {
     char *path;
     const char *schema;
-    cJSON *files; /* path -> {size, mtime, digest, ...} */
+    cJSON *files; /* path -> {size, times, digest, ...} */
     int changed;
 } table;
 
@@ -101,13 +101,13 @@ static cJSON *table_find(table *t, file_identity *id)
     if (!entry) return NULL;
     const char *digest = json_str(entry, "digest", "");
     if (json_int(entry, "size", -1) == id->bytes && digest_valid(digest)) {
-        if (!strcmp(json_str(entry, "mtime", ""), id->mtime)) {
+        if (!strcmp(json_str(entry, "times", ""), id->times)) {
             strcpy(id->digest, digest);
             return entry;
         }
         if ((*id->digest || sha256_file(id->path, id->digest, NULL) == SQZ_OK) &&
             !strcmp(digest, id->digest)) {
-            cJSON_ReplaceItemInObjectCaseSensitive(entry, "mtime", cJSON_CreateString(id->mtime));
+            cJSON_ReplaceItemInObjectCaseSensitive(entry, "times", cJSON_CreateString(id->times));
             t->changed = 1;
             return entry;
         }
@@ -121,7 +121,7 @@ static cJSON *table_put(table *t, const file_identity *id)
 {
     cJSON *entry = cJSON_CreateObject();
     cJSON_AddNumberToObject(entry, "size", (double)id->bytes);
-    cJSON_AddStringToObject(entry, "mtime", id->mtime);
+    cJSON_AddStringToObject(entry, "times", id->times);
     cJSON_AddStringToObject(entry, "digest", id->digest);
     cJSON_DeleteItemFromObjectCaseSensitive(t->files, id->path);
     cJSON_AddItemToObject(t->files, id->path, entry);

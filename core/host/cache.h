@@ -1,7 +1,7 @@
 /* cache.h - what earlier scans found, so that a plugin file is opened once and not at every start.
  *
  * plugins.json holds descriptions, denied.json the files whose scan crashed or hung.  Both are keyed
- * by path and size, then mtime or, when that differs, SHA-256; both are dropped when the program
+ * by path and size, then times or, when those differ, SHA-256; both are dropped when the program
  * itself changes.  Losing them costs a scan, so trouble in writing them is not reported. */
 #ifndef SQZ_CORE_HOST_CACHE_H
 #define SQZ_CORE_HOST_CACHE_H
@@ -14,7 +14,8 @@ typedef struct scan_cache scan_cache;
 typedef struct file_identity {
     const char *path;  /* absolute, borrowed */
     int64_t bytes;
-    char mtime[40];    /* "seconds.nanoseconds": as a JSON number it would be rounded */
+    char times[72];    /* "mtime ctime", each seconds.nanoseconds (JSON numbers would be rounded);
+                          packages may fix the mtime, but nobody replaces a file without a new ctime */
     char digest[DIGEST_TEXT]; /* "" until known */
 } file_identity;
 

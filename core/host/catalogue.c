@@ -172,8 +172,8 @@ static sqz_status identify(const char *path, file_identity *id, sqz_error *err)
     if (st.st_mode & S_IWOTH)
         return err_set(err, ERR_PLUGIN, "%s: is writable by everyone; run chmod o-w on it", path);
     *id = (file_identity){.path = path, .bytes = st.st_size};
-    snprintf(id->mtime, sizeof id->mtime, "%lld.%09ld", (long long)st.st_mtim.tv_sec,
-             st.st_mtim.tv_nsec);
+    snprintf(id->times, sizeof id->times, "%lld.%09ld %lld.%09ld", (long long)st.st_mtim.tv_sec,
+             st.st_mtim.tv_nsec, (long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec);
     return SQZ_OK;
 }
 
@@ -413,9 +413,9 @@ static sqz_status unknown(const catalogue *c, const char *kind, const char *name
     char problems[64] = "";
     if (c->n_problems)
         snprintf(problems, sizeof problems, "; %d plugin file(s) could not be used", c->n_problems);
-    err_set(err, ERR_USAGE, "unknown %.*s \"%s\"%s%s%s; known: %s%s (see sqz plugin list)",
+    err_set(err, ERR_USAGE, "unknown %.*s \"%s\"%s%s%s known: %s%s (see sqz plugin list)",
             kind_word(kind), words, name, near ? "; did you mean \"" : "", near ? near : "",
-            near ? "\"?" : "", *list ? list : "none", problems);
+            near ? "\"?" : ";", *list ? list : "none", problems);
     free(names);
     return ERR_USAGE;
 }

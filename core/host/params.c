@@ -168,8 +168,8 @@ static sqz_status check_keys(const place *at, const cJSON *with)
             return refuse(at, item, "\"%.80s\" is given twice", item->string);
         if (find_row(at->agent, item->string) || !strncmp(item->string, "x-", 2)) continue;
         const char *near = json_nearest(item->string, names, n);
-        return refuse(at, item, "unknown parameter \"%.80s\"%s%s%s; known: %s", item->string,
-                      near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "",
+        return refuse(at, item, "unknown parameter \"%.80s\"%s%s%s known: %s", item->string,
+                      near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : ";",
                       *list ? list : "none");
     }
     return SQZ_OK;
