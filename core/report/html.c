@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_ROWS = 1000, MAX_HEAT_MEMBERS = 8, MAX_HEAT_LAYERS = 128, MAX_ROLES = 16 };
+enum { MAX_ROWS = 600, MAX_HEAT_MEMBERS = 8, MAX_HEAT_LAYERS = 128, MAX_ROLES = 16 };
 
 static const char csp[] =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
