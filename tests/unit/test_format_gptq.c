@@ -65,7 +65,7 @@ typedef struct folder {
     sqz_affine affine[MAX]; /* bits 0: dense */
     stored out[MAX];
     int n_out;
-    char *config, *quantize_config;
+    char *config, *quantize_config, *readme;
 } folder;
 
 static sqz_status source_tensor(const sqz_export *ex, int64_t i, sqz_tensor_view *out)
@@ -117,7 +117,9 @@ static sqz_status sink_write(const sqz_export *ex, const char *name, const void 
 static sqz_status sink_text(const sqz_export *ex, const char *file, const char *text)
 {
     folder *f = ex->impl;
-    char **to = strcmp(file, "config.json") == 0 ? &f->config : &f->quantize_config;
+    char **to = strcmp(file, "config.json") == 0            ? &f->config
+                : strcmp(file, "quantize_config.json") == 0 ? &f->quantize_config
+                                                            : &f->readme;
     *to = strdup(text);
     return SQZ_OK;
 }
@@ -141,6 +143,7 @@ static void folder_free(folder *f)
         if (f->affine[i].bits) affine_free(&f->affine[i]);
     for (int i = 0; i < f->n_out; i++) free(f->out[i].data);
     free(f->config);
+    free(f->readme);
     free(f->quantize_config);
     free(f);
 }
@@ -336,6 +339,7 @@ START_TEST(config_is_kept)
     add_linear(f, Q0, Q0 ".weight", 4, 32, 64, 64, 1);
     ck_assert_int_eq(format->export_model(&host, NULL, &f->ex), SQZ_OK);
     ck_assert_ptr_nonnull(strstr(f->config, "\"rms_norm_eps\": 1e-05,\n")); /* spelling kept */
+    ck_assert_ptr_nonnull(strstr(f->readme, "AutoModelForCausalLM"));
     ck_assert_ptr_null(strstr(f->config, "modules_in_block"));
     folder_free(f);
 }
