@@ -258,7 +258,7 @@ static tokenizer *make(const char *top, const char *model)
 
 static void expect(tokenizer *t, const char *text, int n, ...)
 {
-    int32_t want[64];
+    int32_t want[64] = {0};
     va_list ap;
     va_start(ap, n);
     for (int i = 0; i < n; i++) want[i] = va_arg(ap, int);
@@ -268,7 +268,7 @@ static void expect(tokenizer *t, const char *text, int n, ...)
 
 static void expect_decoded(tokenizer *t, const char *want, int n, ...)
 {
-    int32_t ids[64];
+    int32_t ids[64] = {0};
     va_list ap;
     va_start(ap, n);
     for (int i = 0; i < n; i++) ids[i] = va_arg(ap, int);

@@ -223,7 +223,7 @@ static sqz_status add_tree(const reader *r, const cJSON *json)
         return add_class(r, CHAR_NUMBER,
                          json_bool(json, "individual_digits", 0) ? ISOLATED : CONTIGUOUS);
     if (!strcmp(type, "Punctuation")) {
-        behaviour how;
+        behaviour how = ISOLATED;
         st = read_behaviour(r, json, &how);
         return st == SQZ_OK ? add_class(r, CHAR_PUNCTUATION, how) : st;
     }
