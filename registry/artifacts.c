@@ -11,8 +11,7 @@
 
 #define MANIFEST "sqz.artifact/1"
 
-/* ---- manifests ----------------------------------------------------------------------------------
- */
+/* ---- manifests ------------------------------------------------------------------------------- */
 
 static sqz_status check_manifest(const registry *r, const cJSON *manifest, sqz_error *err)
 {
@@ -70,8 +69,7 @@ cJSON *artifact_manifest(const registry *r, const char *digest, sqz_error *err)
     return manifest;
 }
 
-/* ---- database -----------------------------------------------------------------------------------
- */
+/* ---- database -------------------------------------------------------------------------------- */
 
 /* Runs one statement that returns no rows, with n text parameters (NULL = SQL null). */
 static sqz_status run(registry *r, const char *sql, int n, const char *const *text, sqz_error *err)
@@ -185,8 +183,7 @@ sqz_status artifact_resolve(registry *r, const char *name, char digest[DIGEST_TE
     return SQZ_OK;
 }
 
-/* ---- listing ------------------------------------------------------------------------------------
- */
+/* ---- listing --------------------------------------------------------------------------------- */
 
 typedef struct listed {
     artifact_row row;
@@ -265,8 +262,7 @@ sqz_status artifact_list(registry *r, int (*fn)(void *, const artifact_row *, cJ
     return st;
 }
 
-/* ---- lineage ------------------------------------------------------------------------------------
- */
+/* ---- lineage --------------------------------------------------------------------------------- */
 
 sqz_status artifact_parents(registry *r, const char *digest, cJSON **parents, sqz_error *err)
 {

@@ -29,8 +29,7 @@ __attribute__((format(printf, 2, 3))) static void problem(registry_report *repor
     cJSON_AddItemToArray(report->problems, cJSON_CreateString(text));
 }
 
-/* ---- verify -------------------------------------------------------------------------------------
- */
+/* ---- verify ---------------------------------------------------------------------------------- */
 
 typedef struct checking {
     registry *r;
@@ -132,8 +131,7 @@ sqz_status registry_verify(registry *r, registry_report *report, sqz_error *err)
     return st;
 }
 
-/* ---- gc: marking --------------------------------------------------------------------------------
- */
+/* ---- gc: marking ----------------------------------------------------------------------------- */
 
 typedef struct sweep {
     registry *r;
@@ -253,8 +251,7 @@ static sqz_status mark_all(sweep *s)
     return st;
 }
 
-/* ---- gc: sweeping -------------------------------------------------------------------------------
- */
+/* ---- gc: sweeping ---------------------------------------------------------------------------- */
 
 static int sweep_object(void *arg, const char *path, const char *digest, const struct stat *info)
 {

@@ -26,8 +26,7 @@ struct journal {
     int64_t n, room;
 };
 
-/* ---- one record ---------------------------------------------------------------------------------
- */
+/* ---- one record ------------------------------------------------------------------------------ */
 
 static void record_crc(const cJSON *record, char text[9])
 {
@@ -87,8 +86,7 @@ static sqz_status load(journal *j, sqz_error *err)
     return st;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------
- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static sqz_status lock_file(journal *j, sqz_error *err)
 {
@@ -166,8 +164,7 @@ const cJSON *journal_record(const journal *j, int64_t i)
     return i >= 0 && i < j->n ? j->records[i] : NULL;
 }
 
-/* ---- appending ----------------------------------------------------------------------------------
- */
+/* ---- appending ------------------------------------------------------------------------------- */
 
 /* {"seq":N,"crc":"...", then the record's own keys in their order. */
 static char *print_line(cJSON *record, int64_t seq)

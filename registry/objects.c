@@ -58,8 +58,7 @@ sqz_status object_check(const char *path, const char *digest, sqz_error *err)
                    digest, actual, path);
 }
 
-/* ---- writing ------------------------------------------------------------------------------------
- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 /* Gives the finished file `temp` (same file system, synced) its name and removes the old one. */
 static sqz_status publish(const registry *r, const char *temp, const char *digest, sqz_error *err)
@@ -201,8 +200,7 @@ sqz_status object_adopt(registry *r, const char *path, char digest[DIGEST_TEXT],
     return st;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static sqz_status locate(const registry *r, const char *digest, char **path, sqz_error *err)
 {
@@ -248,8 +246,7 @@ sqz_status object_read(const registry *r, const char *digest, char **data, int64
     return SQZ_OK;
 }
 
-/* ---- walking ------------------------------------------------------------------------------------
- */
+/* ---- walking --------------------------------------------------------------------------------- */
 
 sqz_status file_each(const char *dir,
                      int (*fn)(void *, const char *path, const char *name, const struct stat *),

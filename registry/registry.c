@@ -64,8 +64,7 @@ const char *registry_dir(const registry *r)
     return r->dir;
 }
 
-/* ---- database -----------------------------------------------------------------------------------
- */
+/* ---- database -------------------------------------------------------------------------------- */
 
 sqz_status db_error(const registry *r, sqlite3 *db, const char *doing, sqz_error *err)
 {

@@ -22,7 +22,7 @@ sqz_status registry_open(const char *dir, registry **out, sqz_error *err);
 void registry_close(registry *);
 const char *registry_dir(const registry *);
 
-/* ---- objects ---- */
+/* ---- objects --------------------------------------------------------------------------------- */
 sqz_status object_put(registry *, const void *data, int64_t bytes, char digest[DIGEST_TEXT],
                       sqz_error *err);
 /* Moves the finished file `path` (on any file system) into the store; it is hashed while it is copied,
@@ -37,13 +37,13 @@ sqz_status object_verify(const registry *, const char *digest, sqz_error *err);
 sqz_status object_read(const registry *, const char *digest, char **data, int64_t *bytes,
                        sqz_error *err); /* verified */
 
-/* ---- actions: work done once ---- */
+/* ---- actions: work done once ----------------------------------------------------------------- */
 /* key: 64 hex digits, sha256 of the canonical JSON of everything the result depends on. */
 void action_key(const cJSON *inputs, char key[SHA256_HEX]);
 cJSON *action_get(const registry *, const char *key); /* NULL when absent or damaged; caller frees */
 sqz_status action_put(registry *, const char *key, const cJSON *result, sqz_error *err);
 
-/* ---- artifacts ---- */
+/* ---- artifacts ------------------------------------------------------------------------------- */
 typedef struct artifact_row {
     char digest[DIGEST_TEXT], base[DIGEST_TEXT];
     char *model, *label, *steps_json, *run; /* owned by the row */
@@ -64,7 +64,7 @@ sqz_status artifact_parents(registry *, const char *digest, cJSON **parents, sqz
 sqz_status artifact_list(registry *, int (*fn)(void *, const artifact_row *, cJSON *tags), void *ctx,
                          sqz_error *err);
 
-/* ---- house keeping ---- */
+/* ---- house keeping --------------------------------------------------------------------------- */
 typedef struct registry_report {
     int64_t objects, bytes, bad, missing, removed, removed_bytes;
     cJSON *problems; /* array of sentences; caller frees */

@@ -17,7 +17,7 @@ sqz_status registry_db(registry *, sqlite3 **db, sqz_error *err);
 /* Describes the last failure of db. */
 sqz_status db_error(const registry *, sqlite3 *db, const char *doing, sqz_error *err);
 
-/* ---- a set of digests ---- */
+/* ---- a set of digests ------------------------------------------------------------------------ */
 typedef struct digest_set {
     char (*slots)[DIGEST_TEXT]; /* [room]; "" = free */
     size_t n, room;             /* room is a power of two */
@@ -28,7 +28,7 @@ void digest_set_free(digest_set *);
 /* Adds every string of the tree that is a digest. */
 void digest_set_collect(digest_set *, const cJSON *);
 
-/* ---- files ---- */
+/* ---- files ----------------------------------------------------------------------------------- */
 char *object_location(const registry *, const char *digest); /* whether or not it is there */
 /* Calls fn for every entry of objects/sha256/xx/.  digest is "" when the name is not one. */
 sqz_status object_each(const registry *,

@@ -14,8 +14,7 @@ enum { MAX_CONFIG = 16 << 20, MAX_INDEX = 256 << 20 };
 #define SINGLE "model.safetensors"
 #define INDEX "model.safetensors.index.json"
 
-/* ---- what is there ------------------------------------------------------------------------------
- */
+/* ---- what is there --------------------------------------------------------------------------- */
 
 static int has(const char *dir, const char *file)
 {
@@ -58,8 +57,7 @@ static sqz_status check_folder(const char *dir, sqz_error *err)
     return err_set(err, ERR_MODEL, "%s: neither " SINGLE " nor " INDEX " in it", dir);
 }
 
-/* ---- shards -------------------------------------------------------------------------------------
- */
+/* ---- shards ---------------------------------------------------------------------------------- */
 
 /* Resolved, the file must lie in the folder, or in the blobs/ that a Hugging Face cache snapshot
  * (<repo>/snapshots/<revision>) points to. */
@@ -168,8 +166,7 @@ static sqz_status open_sharded(checkpoint *c, sqz_error *err)
     return st;
 }
 
-/* ---- the folder ---------------------------------------------------------------------------------
- */
+/* ---- the folder ------------------------------------------------------------------------------ */
 
 static int by_name(const void *a, const void *b)
 {

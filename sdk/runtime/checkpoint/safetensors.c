@@ -54,8 +54,7 @@ const char *st_dtype_name(int32_t dtype)
     return "unknown";
 }
 
-/* ---- one entry of the header --------------------------------------------------------------------
- */
+/* ---- one entry of the header ----------------------------------------------------------------- */
 
 /* A whole number 0 .. 2^53, which is what a double holds exactly. */
 static int whole(const cJSON *v, int64_t *out)
@@ -135,8 +134,7 @@ static sqz_status read_metadata(const cJSON *object, st_file *f, sqz_error *err)
     return SQZ_OK;
 }
 
-/* ---- the file -----------------------------------------------------------------------------------
- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static int by_offset(const void *a, const void *b)
 {

@@ -96,8 +96,7 @@ sqz_status st_writer_declare(st_writer *w, const char *name, int32_t dtype, int3
     return SQZ_OK;
 }
 
-/* ---- header -------------------------------------------------------------------------------------
- */
+/* ---- header ---------------------------------------------------------------------------------- */
 
 /* Position in the format's list of dtypes; the strictest alignment comes last there. */
 static int alignment_order(int32_t dtype)
@@ -210,8 +209,7 @@ static sqz_status begin(st_writer *w, sqz_error *err)
     return st;
 }
 
-/* ---- data ---------------------------------------------------------------------------------------
- */
+/* ---- data ------------------------------------------------------------------------------------ */
 
 static int name_against(const void *key, const void *item)
 {

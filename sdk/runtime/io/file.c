@@ -15,8 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- reading ------------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static sqz_status read_error(const char *path, sqz_error *err)
 {
@@ -87,8 +86,7 @@ sqz_status file_read(const char *path, int64_t max_bytes, char **data, int64_t *
     return SQZ_OK;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------
- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static sqz_status write_error(const char *path, sqz_error *err)
 {
@@ -179,8 +177,7 @@ sqz_status file_printf(const char *path, sqz_error *err, const char *fmt, ...)
     return st;
 }
 
-/* ---- mappings -----------------------------------------------------------------------------------
- */
+/* ---- mappings -------------------------------------------------------------------------------- */
 
 sqz_status file_map_open(const char *path, file_map *out, sqz_error *err)
 {
@@ -230,8 +227,7 @@ void file_map_drop(const void *p, int64_t bytes)
     (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
-/* ---- folders and paths --------------------------------------------------------------------------
- */
+/* ---- folders and paths ----------------------------------------------------------------------- */
 
 sqz_status dir_make(const char *path, sqz_error *err)
 {

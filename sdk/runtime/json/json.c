@@ -26,8 +26,7 @@ struct json_doc {
     int64_t n, room;
 };
 
-/* ---- positions ----------------------------------------------------------------------------------
- */
+/* ---- positions ------------------------------------------------------------------------------- */
 
 static void line_column(const json_doc *d, int64_t offset, int *line, int *column)
 {
@@ -49,8 +48,7 @@ static sqz_status fail_at(const json_doc *d, int64_t offset, sqz_error *err, con
     return err_set(err, SQZ_E_INVALID, "%s:%d:%d: %s", d->name, line, column, what);
 }
 
-/* ---- UTF-8 --------------------------------------------------------------------------------------
- */
+/* ---- UTF-8 ----------------------------------------------------------------------------------- */
 
 /* Bytes of the well-formed sequence at p, or 0 (Unicode 15, table 3-7). */
 static int utf8_length(const unsigned char *p, int64_t left)
@@ -80,8 +78,7 @@ static sqz_status check_utf8(const json_doc *d, sqz_error *err)
     return SQZ_OK;
 }
 
-/* ---- scanner ------------------------------------------------------------------------------------
- */
+/* ---- scanner --------------------------------------------------------------------------------- */
 
 typedef struct scanner {
     json_doc *d;
@@ -335,8 +332,7 @@ static sqz_status scan_text(scanner *s)
     return st;
 }
 
-/* ---- the tree -----------------------------------------------------------------------------------
- */
+/* ---- the tree -------------------------------------------------------------------------------- */
 
 static void collect(json_doc *d, const cJSON *item, int64_t *i)
 {
@@ -475,8 +471,7 @@ void json_free(json_doc *d)
     free(d);
 }
 
-/* ---- getters ------------------------------------------------------------------------------------
- */
+/* ---- getters --------------------------------------------------------------------------------- */
 
 cJSON *json_get(const cJSON *object, const char *key)
 {

@@ -36,8 +36,7 @@ static void take_ranges(loop *l, int32_t thread)
 }
 
 #ifndef SQZ_POOL_PTHREAD
-/* ---- libgomp ------------------------------------------------------------------------------------
- */
+/* ---- libgomp --------------------------------------------------------------------------------- */
 extern void GOMP_parallel(void (*fn)(void *), void *data, unsigned threads, unsigned flags);
 extern int omp_get_max_threads(void);
 extern void omp_set_num_threads(int);
@@ -85,8 +84,7 @@ static int32_t this_thread(void)
 }
 
 #else
-/* ---- pthreads -----------------------------------------------------------------------------------
- */
+/* ---- pthreads -------------------------------------------------------------------------------- */
 #include <pthread.h>
 #include <sched.h>
 

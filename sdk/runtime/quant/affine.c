@@ -35,8 +35,7 @@ double affine_bits_per_weight(const sqz_affine *a)
     return 8.0 * (double)affine_bytes(a) / ((double)a->rows * (double)a->cols);
 }
 
-/* ---- checks -------------------------------------------------------------------------------------
- */
+/* ---- checks ---------------------------------------------------------------------------------- */
 
 static sqz_status check_header(const sqz_affine *a, sqz_error *err)
 {
@@ -98,8 +97,7 @@ sqz_status affine_check(const sqz_affine *a, sqz_error *err)
     return st == SQZ_OK ? check_padding(a, err) : st;
 }
 
-/* ---- packing ------------------------------------------------------------------------------------
- */
+/* ---- packing --------------------------------------------------------------------------------- */
 
 static void pack_row(int bits, int64_t cols, const uint8_t *codes, uint8_t *row)
 {
@@ -190,8 +188,7 @@ void affine_free(sqz_affine *a)
     memset(a, 0, sizeof *a);
 }
 
-/* ---- unpacking ----------------------------------------------------------------------------------
- */
+/* ---- unpacking ------------------------------------------------------------------------------- */
 
 /* n codes from the stream at p. */
 static void unpack(int bits, const uint8_t *p, int64_t n, uint8_t *codes)
@@ -242,8 +239,7 @@ void affine_dequantize(const sqz_affine *a, int64_t first_row, int64_t rows, flo
     for (int64_t r = 0; r < rows; r++) dequantize_row(a, first_row + r, w + r * a->cols);
 }
 
-/* ---- the object file ----------------------------------------------------------------------------
- */
+/* ---- the object file ------------------------------------------------------------------------- */
 
 /* "<key>.<part>", malloc'd. */
 static char *part(const char *key, const char *name)
