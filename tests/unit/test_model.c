@@ -388,9 +388,10 @@ static double naive_kl(const float *p, const float *q, int64_t v, int64_t k)
     char *used = calloc((size_t)v, 1);
     double kl = 0, rest_p = 1, rest_q = 1;
     for (int64_t i = 0; i < k; i++) {
-        int64_t best = -1;
-        for (int64_t j = 0; j < v; j++)
-            if (!used[j] && (best < 0 || p[j] > p[best])) best = j;
+        int64_t best = 0;
+        while (used[best]) best++;
+        for (int64_t j = best + 1; j < v; j++)
+            if (!used[j] && p[j] > p[best]) best = j;
         used[best] = 1;
         double lp = log_softmax(p, v, (int32_t)best), lq = log_softmax(q, v, (int32_t)best);
         kl += exp(lp) * (lp - lq);

@@ -10,10 +10,10 @@
 #include <string.h>
 
 enum {
-    MLP_ROWS = 1024,         /* rows of a slice */
-    LOGIT_BYTES = 4 << 20,   /* aim of one chunk of logits */
-    LOGIT_MIN_ROWS = 64,     /* ... but never fewer rows, or the head is read too often */
-    STREAM_BYTES = 256 << 20 /* hidden states that are kept while blocks stream past */
+    MLP_ROWS = 1024,        /* rows of a slice */
+    LOGIT_BYTES = 4 << 20,  /* aim of one chunk of logits */
+    LOGIT_MIN_ROWS = 64,    /* ... but never fewer rows, or the head is read too often */
+    STREAM_BYTES = 64 << 20 /* hidden states that are kept while blocks stream past */
 };
 
 sqz_status device_failed(const model *m, sqz_status st, const char *what, sqz_error *err)

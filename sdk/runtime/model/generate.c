@@ -214,6 +214,16 @@ static sqz_status check_requests(const model *m, sqz_generation *requests, int64
     return SQZ_OK;
 }
 
+/* Finished requests, and of running ones the part of max_new that they have. */
+static double session_done(const session *s)
+{
+    double done = (double)s->finished;
+    for (int64_t i = 0; i < s->slots; i++)
+        if (s->seq[i].request >= 0)
+            done += (double)s->requests[s->seq[i].request].n_ids / (double)s->max_new;
+    return done / (double)s->n;
+}
+
 static sqz_status session_run(session *s, int64_t longest, sqz_error *err)
 {
     model *m = s->m;
@@ -231,7 +241,7 @@ static sqz_status session_run(session *s, int64_t longest, sqz_error *err)
         st = fill_batch(s, err);
         if (!st) st = forward_batch(m, err);
         if (!st) st = draw_tokens(s, err);
-        if (!st) st = progress(m, (double)s->finished / (double)s->n, "generate", err);
+        if (!st) st = progress(m, session_done(s), "generate", err);
     }
     head_release(m);
     return st;

@@ -243,7 +243,7 @@ static void compare_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
         double kl = 0, rest_p = 1, rest_q = 1;
         for (int64_t c = 0; c < j->k && ids[c] >= 0; c++) {
             double p = exp((double)lp[c]), lq = (double)row[ids[c]] - (double)j->score.lse[i];
-            kl += p * ((double)lp[c] - lq);
+            if (p > 0) kl += p * ((double)lp[c] - lq);
             rest_p -= p;
             rest_q -= exp(lq);
         }
