@@ -2,7 +2,7 @@
  *
  * Everything a job does that could disturb the others happens in this process: it dies with its
  * parent, keeps stdout away from plugins, and tells progress to the parent and to DIR/events.jsonl.
- * Limits are set and watched by the parent, who does not trust us. */
+ * Limits come from the parent, who does not trust us and watches them as well. */
 #include "worker/serve.h"
 #include "host/host.h"
 #include "io/file.h"
@@ -18,6 +18,18 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Built with a sanitizer?  gcc says so by macros, clang by a feature test. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
 
 enum { MAX_JOB = 64 << 20, MAX_WHAT = 200 };
 /* Progress goes out when its subject changes, but not more often than this, and at least so often.
@@ -146,11 +158,24 @@ static int parent_socket(void)
     return fd;
 }
 
+/* The limit that the kernel enforces, given by the parent; set before anything foreign is loaded,
+ * and hard, so that nothing raises it again.  A build with sanitizers reserves terabytes of address
+ * space as private data, so there only the parent's watch works. */
+static void limit_data(void)
+{
+    const char *text = getenv("SQZ_WORKER_DATA");
+    long long bytes = text ? atoll(text) : 0;
+    unsetenv("SQZ_WORKER_DATA");
+    struct rlimit limit = {(rlim_t)bytes, (rlim_t)bytes};
+    if (bytes > 0 && !SANITIZED) setrlimit(RLIMIT_DATA, &limit);
+}
+
 static void begin(server *s, const char *dir)
 {
     struct rlimit none = {0, 0};
     char *path = path_format("%s/events.jsonl", dir);
     setrlimit(RLIMIT_CORE, &none);
+    limit_data();
     s->start = now_s();
     s->parent.fd = parent_socket();
     s->had_parent = s->parent.fd >= 0;

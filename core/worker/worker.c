@@ -21,18 +21,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Built with a sanitizer?  gcc says so by macros, clang by a feature test. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
 enum { SOCKET_FD = 3, MAX_RESULT = 256 << 20, MAX_STDERR = 64 << 20, TAIL_LINES = 50, PLACE = 320 };
 /* Seconds: between looks at the child, for a kind stop, and for SIGTERM. */
 static const double LOOK_S = 0.05, GRACE_S = 5, TERM_S = 2;
@@ -83,17 +71,23 @@ static double now_s(void)
 
 /* ---- starting
  * ------------------------------------------------------------------------------------------- */
-/* environ without a socket number of our own, and with the child's. */
-static char **child_environment(void)
+/* environ with the child's socket number and data limit in place of any of our own. */
+static char **child_environment(const watch *w, char limit[48])
 {
     static char number[] = "SQZ_WORKER_FD=3";
     size_t n = 0, kept = 0;
+    int64_t bytes = 0;
     while (environ[n]) n++;
-    char **list = calloc(n + 2, sizeof *list);
+    char **list = calloc(n + 3, sizeof *list);
     if (!list) return NULL;
     for (size_t i = 0; i < n; i++)
-        if (strncmp(environ[i], "SQZ_WORKER_FD=", 14) != 0) list[kept++] = environ[i];
-    list[kept] = number;
+        if (strncmp(environ[i], "SQZ_WORKER_", 11) != 0) list[kept++] = environ[i];
+    list[kept++] = number;
+    if (w->limits->memory_bytes > 0 &&
+        !__builtin_add_overflow(w->limits->memory_bytes, DATA_SLACK, &bytes)) {
+        snprintf(limit, 48, "SQZ_WORKER_DATA=%lld", (long long)bytes);
+        list[kept++] = limit;
+    }
     return list;
 }
 
@@ -103,7 +97,8 @@ static int spawn_with(watch *w, const char *program, const char *log, int socket
     posix_spawnattr_t attributes;
     sigset_t set;
     char word[] = "worker";
-    char *argv[] = {(char *)program, word, (char *)w->dir, NULL}, **envp = child_environment();
+    char limit[48], *argv[] = {(char *)program, word, (char *)w->dir, NULL};
+    char **envp = child_environment(w, limit);
     if (!envp) return ENOMEM;
     posix_spawn_file_actions_init(&files);
     posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
@@ -149,19 +144,6 @@ static sqz_status spawn(watch *w, sqz_error *err)
     free(program);
     free(log);
     return status;
-}
-
-/* The limit that the kernel enforces.  Set from outside, so that it holds for any child.  A build
- * with sanitizers reserves terabytes of address space as private data, so there only the watch
- * works. */
-static void limit_data(const watch *w)
-{
-    int64_t bytes;
-    if (SANITIZED || w->limits->memory_bytes <= 0 ||
-        __builtin_add_overflow(w->limits->memory_bytes, DATA_SLACK, &bytes))
-        return;
-    struct rlimit limit = {(rlim_t)bytes, (rlim_t)bytes};
-    prlimit(w->pid, RLIMIT_DATA, &limit, NULL);
 }
 
 /* When the machine itself runs out, the kernel shall take the worker and not the run. */
@@ -536,7 +518,6 @@ void worker_run(const cJSON *job, const char *dir, const worker_limits *limits,
     if (status) {
         conclude(out, OUTCOME_FAILED, status, err.text);
     } else {
-        limit_data(&w);
         prefer_as_victim(&w);
         int wait_status = attend(&w, &usage);
         int64_t peak = (int64_t)usage.ru_maxrss * 1024;

@@ -244,6 +244,21 @@ START_TEST(a_refused_allocation_is_oom_too)
 }
 END_TEST
 
+/* RLIMIT_DATA stops what the watch on resident memory cannot see. */
+START_TEST(a_huge_reservation_is_refused_under_a_limit)
+{
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    worker_outcome o = run("reserve");
+    ck_assert_msg(o.state == OUTCOME_OK, "%s", o.message);
+    worker_outcome_free(&o);
+    o = run_job(job_new("reserve"), (worker_limits){.memory_bytes = 400 << 20}, NULL);
+    ck_assert_int_eq(o.state, OUTCOME_OOM);
+    ck_assert_str_eq(o.message, "3 GiB were refused");
+    worker_outcome_free(&o);
+#endif
+}
+END_TEST
+
 START_TEST(protocol_an_exit_without_result)
 {
     worker_outcome o = run("exit");
@@ -401,6 +416,7 @@ int main(void)
     tcase_add_test(t, hang_of_a_plugin_ends_at_its_deadline);
     tcase_add_test(t, memory_of_a_plugin_is_bounded);
     tcase_add_test(t, a_refused_allocation_is_oom_too);
+    tcase_add_test(t, a_huge_reservation_is_refused_under_a_limit);
     tcase_add_test(t, protocol_an_exit_without_result);
     tcase_add_test(t, protocol_a_result_of_another_job);
     tcase_add_test(t, protocol_rubbish_on_the_socket);
