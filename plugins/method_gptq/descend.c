@@ -4,15 +4,15 @@
  *     L = sum over rows of d H d^T,   d = w - s * (code - z)
  * is exact, so each step here can be the best one: a code moves to the level nearest to the
  * minimum of L along its column, a scale to the least-squares value of its group given the codes.
- * No step increases L.  G = D H is kept up to date: inside a tile at once, outside by one matrix
- * product a block.  Columns are visited in the weight's own order, where groups are contiguous.
+ * No step increases L.  The gradient G = H D of a block is one matrix product with the residual as
+ * it stands; inside the block it is kept up to date on a tile of 64 rows in cache.  Columns are
+ * visited in the weight's own order, where groups are contiguous.
  * Left out: zero points, which stay where the grid search put them. */
 #include "job.h"
 
 typedef struct sweep {
     gptq_job *job;
-    int64_t first, count; /* columns of the block */
-    int fit_scales;       /* the block consists of whole groups */
+    int64_t first, count; /* columns of the block: whole groups where these fit */
 } sweep;
 
 /* D = W - Q, transposed, into job->w. */
@@ -56,19 +56,17 @@ LANE_INLINE void subtract_product(const gptq_job *job, const sweep *sw, const fl
     }
 }
 
-/* One pass over the codes of columns from..to; steps go to t->t, and the gradients of these
- * columns are brought up to date. */
+/* One pass over the codes of columns from..to, each seeing the steps of those before it. */
 LANE_INLINE void step_codes(gptq_job *job, const sweep *sw, tile *t, int64_t row, int64_t from,
                             int64_t to)
 {
     const float top = grid_top(&job->rule);
     const int64_t k = (sw->first + from) / job->group;
     for (int64_t j = from; j < to; j++) {
-        float *g = t->g + j * TILE_ROWS;
         lane_f y[TILE_ROWS / LANES];
-        memcpy(y, g, sizeof y);
+        memcpy(y, t->g + j * TILE_ROWS, sizeof y);
         subtract_product(job, sw, t->t, from, j, j, y);
-        float h = job->factor->h[sw->first + j], h_inv = 1.0f / h;
+        float h_inv = 1.0f / job->factor->h[sw->first + j];
         for (int v = 0; v < TILE_ROWS / LANES; v++) {
             int64_t at = j * TILE_ROWS + v * LANES, r = row + v * LANES;
             lane_f s = lane_load(job->scales + k * job->stride + r);
@@ -80,17 +78,11 @@ LANE_INLINE void step_codes(gptq_job *job, const sweep *sw, tile *t, int64_t row
             lane_store(t->t + at, step);
             lane_store(t->delta + at, lane_load(t->delta + at) + step);
         }
-        memcpy(g, y, sizeof y);
-    }
-    for (int64_t j = from; j < to; j++) {
-        lane_f y[TILE_ROWS / LANES];
-        memcpy(y, t->g + j * TILE_ROWS, sizeof y);
-        subtract_product(job, sw, t->t, j, to, j, y);
-        memcpy(t->g + j * TILE_ROWS, y, sizeof y);
     }
 }
 
-/* The least-squares scale of one group given its codes and everything outside it. */
+/* The least-squares scale of one group given its codes and everything outside it; the gradient of
+ * the group follows. */
 LANE_INLINE void step_scale(gptq_job *job, const sweep *sw, tile *t, int64_t row, int64_t from,
                             int64_t to)
 {
@@ -128,45 +120,33 @@ LANE_INLINE void step_scale(gptq_job *job, const sweep *sw, tile *t, int64_t row
     }
 }
 
-LANE_INLINE void sweep_tile(gptq_job *job, const sweep *sw, int64_t row)
+LANE_INLINE void load_tile(const gptq_job *job, const sweep *sw, int64_t row, tile *t)
 {
-    tile t;
-    int64_t group = job->group < sw->count ? job->group : sw->count;
-    memset(t.delta, 0, (size_t)sw->count * TILE_ROWS * sizeof *t.delta);
+    memset(t->delta, 0, (size_t)sw->count * TILE_ROWS * sizeof *t->delta);
     for (int64_t j = 0; j < sw->count; j++) {
-        int64_t column = sw->first + j, k = column / job->group;
-        memcpy(t.g + j * TILE_ROWS, job->g + column * job->stride + row, TILE_ROWS * sizeof *t.g);
+        int64_t c = sw->first + j, k = c / job->group;
+        /* the ridge is added here: xtx is the host's and holds the bare diagonal */
+        float ridge = job->factor->h[c] - job->linear->xtx[c * job->cols + c];
         for (int v = 0; v < TILE_ROWS / LANES; v++) {
-            int64_t r = row + v * LANES;
+            int64_t r = row + v * LANES, at = j * TILE_ROWS + v * LANES;
+            lane_store(t->g + at, lane_load(job->e + j * job->stride + r) +
+                                      ridge * lane_load(job->w + c * job->stride + r));
             lane_f z = lane_load(job->zeros + k * job->stride + r);
-            lane_store(t.level + j * TILE_ROWS + v * LANES,
-                       lane_load_u8(job->codes + column * job->stride + r) - z);
+            lane_store(t->level + at, lane_load_u8(job->codes + c * job->stride + r) - z);
         }
     }
-    for (int64_t from = 0; from < sw->count; from += group) {
-        int64_t to = from + group < sw->count ? from + group : sw->count;
-        if (from > 0) /* what earlier groups of this block changed */
-            for (int64_t j = from; j < to; j++) {
-                lane_f y[TILE_ROWS / LANES];
-                memcpy(y, t.g + j * TILE_ROWS, sizeof y);
-                subtract_product(job, sw, t.delta, 0, from, j, y);
-                memcpy(t.g + j * TILE_ROWS, y, sizeof y);
-            }
-        step_codes(job, sw, &t, row, from, to);
-        if (sw->fit_scales) {
-            step_scale(job, sw, &t, row, from, to);
-            step_codes(job, sw, &t, row, from, to);
-        }
-    }
+}
+
+LANE_INLINE void store_tile(gptq_job *job, const sweep *sw, int64_t row, const tile *t)
+{
     for (int64_t j = 0; j < sw->count; j++) {
-        int64_t column = sw->first + j, k = column / job->group;
-        memcpy(job->e + j * job->stride + row, t.delta + j * TILE_ROWS,
-               TILE_ROWS * sizeof *t.delta);
+        int64_t c = sw->first + j, k = c / job->group;
         for (int v = 0; v < TILE_ROWS / LANES; v++) {
-            int64_t r = row + v * LANES;
+            int64_t r = row + v * LANES, at = j * TILE_ROWS + v * LANES;
+            float *d = job->w + c * job->stride + r;
+            lane_store(d, lane_load(d) - lane_load(t->delta + at));
             lane_f z = lane_load(job->zeros + k * job->stride + r);
-            lane_store_u8(job->codes + column * job->stride + r,
-                          lane_load(t.level + j * TILE_ROWS + v * LANES) + z);
+            lane_store_u8(job->codes + c * job->stride + r, lane_load(t->level + at) + z);
         }
     }
 }
@@ -174,52 +154,47 @@ LANE_INLINE void sweep_tile(gptq_job *job, const sweep *sw, int64_t row)
 LANE_INLINE void sweep_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     const sweep *sw = arg;
+    gptq_job *job = sw->job;
+    int64_t group = job->group < sw->count ? job->group : sw->count;
+    tile t;
     (void)thread;
-    for (int64_t i = begin; i < end; i++) sweep_tile(sw->job, sw, i * TILE_ROWS);
+    for (int64_t row = begin * TILE_ROWS; row < end * TILE_ROWS; row += TILE_ROWS) {
+        load_tile(job, sw, row, &t);
+        for (int64_t from = 0; from < sw->count; from += group) {
+            int64_t to = from + group < sw->count ? from + group : sw->count;
+            for (int64_t j = from; from > 0 && j < to; j++) { /* what groups before it changed */
+                lane_f y[TILE_ROWS / LANES];
+                memcpy(y, t.g + j * TILE_ROWS, sizeof y);
+                subtract_product(job, sw, t.delta, 0, from, j, y);
+                memcpy(t.g + j * TILE_ROWS, y, sizeof y);
+            }
+            if (job->group <= TILE_COLS) step_scale(job, sw, &t, row, from, to);
+            step_codes(job, sw, &t, row, from, to);
+        }
+        store_tile(job, sw, row, &t);
+    }
 }
 LANE_DISPATCH(sweep_rows_pick, sweep_rows)
-
-/* G = H D; the ridge is added apart, since xtx is the host's and holds the bare diagonal. */
-static sqz_status gradient(gptq_job *job)
-{
-    const float *xtx = job->linear->xtx;
-    int64_t n = job->cols, stride = job->stride;
-    sqz_status st = job->linalg->gemm(job->host, 0, 0, n, stride, n, 1.0, xtx, n, job->w, stride,
-                                      0.0, job->g, stride);
-    if (st != SQZ_OK) return st;
-    for (int64_t j = 0; j < n; j++) {
-        float ridge = job->factor->h[j] - xtx[j * n + j];
-        for (int64_t r = 0; r < stride; r++)
-            job->g[j * stride + r] += ridge * job->w[j * stride + r];
-    }
-    return SQZ_OK;
-}
 
 sqz_status descend(gptq_job *job)
 {
     const sqz_host *host = job->host;
     int64_t n = job->cols, stride = job->stride;
-    sweep sw = {.job = job, .fit_scales = job->group <= TILE_COLS};
+    sweep sw = {.job = job};
     job->pool->parallel_for(host, stride / LANES, 1, residual_rows_pick(), &sw);
-    sqz_status st = gradient(job);
     int64_t whole = job->group <= TILE_COLS ? TILE_COLS / job->group * job->group : TILE_COLS;
-    for (int pass = 0; st == SQZ_OK && pass < job->sweeps; pass++) {
-        for (sw.first = 0; st == SQZ_OK && sw.first < n; sw.first += whole) {
+    for (int pass = 0; pass < job->sweeps; pass++) {
+        for (sw.first = 0; sw.first < n; sw.first += whole) {
             sw.count = n - sw.first < whole ? n - sw.first : whole;
-            job->pool->parallel_for(host, stride / TILE_ROWS, 1, sweep_rows_pick(), &sw);
             if (host->tick(host, 0.6 + 0.4 * (pass + (double)sw.first / (double)n) / job->sweeps,
                            "refine"))
                 return SQZ_E_CANCELLED;
-            st = job->linalg->gemm(host, 1, 0, n, stride, sw.count, -1.0,
-                                   job->linear->xtx + sw.first * n, n, job->e, stride, 1.0, job->g,
-                                   stride);
-            for (int64_t j = 0; j < sw.count; j++) {
-                int64_t c = sw.first + j;
-                float ridge = job->factor->h[c] - job->linear->xtx[c * n + c];
-                for (int64_t r = 0; r < stride; r++)
-                    job->g[c * stride + r] -= ridge * job->e[j * stride + r];
-            }
+            sqz_status st = job->linalg->gemm(host, 0, 0, sw.count, stride, n, 1.0,
+                                              job->linear->xtx + sw.first * n, n, job->w, stride,
+                                              0.0, job->e, stride);
+            if (st != SQZ_OK) return st;
+            job->pool->parallel_for(host, stride / TILE_ROWS, 1, sweep_rows_pick(), &sw);
         }
     }
-    return st;
+    return SQZ_OK;
 }

@@ -17,7 +17,7 @@
       "fixed zero point in the middle of the grid")                                                \
     P(SQZ_CHOICE, order, 2, 0, 2, "natural|activation|group", 0,                                   \
       "columns walked as they stand, or by falling Hessian diagonal: all, or inside their groups") \
-    P(SQZ_REAL, damp, 0.01, 0, 1, NULL, SQZ_LOG, "ridge, as a share of the mean Hessian diagonal") \
+    P(SQZ_REAL, damp, 0.01, 0, 1, NULL, 0, "ridge, as a share of the mean Hessian diagonal")       \
     P(SQZ_INT, scale_search, 40, 0, 400, NULL, 0,                                                  \
       "candidate scales a group; 0: cover the extremes")                                           \
     P(SQZ_BOOL, negative_scales, 0, 0, 1, NULL, 0,                                                 \
@@ -65,7 +65,6 @@ static void job_free(gptq_job *job)
 {
     free(job->w);
     free(job->e);
-    free(job->g);
     free(job->codes);
     free(job->scales);
     free(job->zeros);
@@ -82,10 +81,6 @@ static sqz_status job_allocate(gptq_job *job, int with_statistics)
         job->w = malloc(cols * stride * sizeof(float));
         job->e = malloc(TILE_COLS * stride * sizeof(float));
         ok = ok && job->w && job->e;
-        if (job->sweeps > 0) {
-            job->g = malloc(cols * stride * sizeof(float));
-            ok = ok && job->g;
-        }
     }
     if (ok) return SQZ_OK;
     return sqz_failf(job->host, SQZ_E_NOMEM, "gptq: no memory for %s, [%lld, %lld]",
@@ -123,8 +118,7 @@ static sqz_status hand_over_result(gptq_job *job)
                    malloc(groups * sizeof(float))};
     sqz_status st = SQZ_OK;
     free(job->w);
-    free(job->g);
-    job->w = job->g = NULL;
+    job->w = NULL;
     if (o.codes && o.zeros && o.scales) {
         job->pool->parallel_for(job->host, job->rows, 16, hand_over_rows, &o);
         st = job->linear->set_affine(job->linear, job->host, job->rule.bits, job->group,

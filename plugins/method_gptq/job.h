@@ -35,12 +35,10 @@ typedef struct gptq_job {
     int64_t rows, cols, group, n_groups, stride;
     factor *factor; /* NULL while data-free */
     float *w;       /* [cols, stride] weights in walking order; then the residual */
-    float *e;       /* [TILE_COLS, stride] errors of one block */
-    float *g;       /* [cols, stride] gradient of the refinement, NULL without */
+    float *e;       /* [TILE_COLS, stride] errors, later gradient, of one block */
     uint8_t *codes; /* [cols, stride] in the weight's order */
     float *scales;  /* [n_groups, stride] */
     float *zeros;   /* [n_groups, stride] */
-    double gain;    /* loss removed by the last sweep */
 } gptq_job;
 
 /* factor.c */

@@ -3,8 +3,8 @@
  * Every inner loop of the plugin works on columns of a transposed tile, so that neighbouring lanes
  * are neighbouring output rows, which never interact.  The loops are written once with the vector
  * extension of gcc and clang and compiled three times; the plugin is built for the baseline CPU and
- * picks a copy when it runs.  No fused multiply-add and no reassociation: all three copies give the
- * same bits.
+ * picks a copy when it runs.  The copies differ in fused multiply-add, so a result depends on the
+ * instruction set, never on threads.
  * Left out: matrix products, which are the host's (sqz.linalg/1). */
 #ifndef GPTQ_LANES_H
 #define GPTQ_LANES_H
@@ -92,8 +92,8 @@ typedef void lane_body(void *arg, int64_t begin, int64_t end, int32_t thread);
     {                                                                                              \
         name(arg, begin, end, thread);                                                             \
     }                                                                                              \
-    __attribute__((target("avx2"))) static void name##_avx2(void *arg, int64_t begin, int64_t end, \
-                                                            int32_t thread)                        \
+    __attribute__((target("avx2,fma"))) static void name##_avx2(void *arg, int64_t begin,          \
+                                                                int64_t end, int32_t thread)       \
     {                                                                                              \
         name(arg, begin, end, thread);                                                             \
     }                                                                                              \
