@@ -51,8 +51,7 @@ typedef struct affine_dot {
     const float *x;   /* [tokens, ldx]: per block, its vectors in the order the bits come out */
     const float *sum; /* [tokens, blocks, 16]: sum of each lane's x */
     int64_t ldx;
-    float *scale, *offset; /* scratch, [groups + 16] */
-    float *out;            /* [rows, tokens] */
+    float *out; /* [rows, tokens] */
 } affine_dot;
 
 enum { COPY_F32, COPY_ROUNDED, COPY_PAIRS };

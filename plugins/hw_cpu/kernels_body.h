@@ -322,20 +322,24 @@ KERNEL_FN void affine_row(const sqz_affine *w, int64_t row, int64_t first, int64
 
 /* ---- dot products of few tokens ------------------------------------------------------------ */
 
-/* `nr` rows against `nt` tokens, two vectors of each row at a time. */
-VFN void dot_block(const dot *d, int64_t row, const int nr, const int nt, const int32_t dtype)
+/* `nr` rows against `nt` tokens, `nu` vectors of each row at a time, so that about 16 sums run at
+ * once: enough to hide the latency of each, few enough for the registers. */
+VFN void dot_block(const dot *d, int64_t row, const int nr, const int nt, const int nu,
+                   const int32_t dtype)
 {
     vf acc[4][DOT_TOKENS][2];
     int64_t c = 0, w = row * d->cols;
     for (int r = 0; r < nr; r++)
         for (int t = 0; t < nt; t++) acc[r][t][0] = acc[r][t][1] = v_zero();
-    for (; c + 2 * VW <= d->cols; c += 2 * VW)
-        for (int u = 0; u < 2; u++)
-            for (int r = 0; r < nr; r++) {
-                vf a = load_as(d->w, w + r * d->cols + c + u * VW, dtype);
-                for (int t = 0; t < nt; t++)
-                    acc[r][t][u] = v_fma(a, v_load(d->x + t * d->ldx + c + u * VW), acc[r][t][u]);
+    for (; c + nu * VW <= d->cols; c += nu * VW)
+        for (int u = 0; u < nu; u++) {
+            vf a[4];
+            for (int r = 0; r < nr; r++) a[r] = load_as(d->w, w + r * d->cols + c + u * VW, dtype);
+            for (int t = 0; t < nt; t++) {
+                vf x = v_load(d->x + t * d->ldx + c + u * VW);
+                for (int r = 0; r < nr; r++) acc[r][t][u] = v_fma(a[r], x, acc[r][t][u]);
             }
+        }
     for (; c < d->cols; c += VW) {
         int64_t n = d->cols - c < VW ? d->cols - c : VW;
         for (int r = 0; r < nr; r++) {
@@ -346,15 +350,16 @@ VFN void dot_block(const dot *d, int64_t row, const int nr, const int nt, const 
     }
     for (int r = 0; r < nr; r++)
         for (int t = 0; t < nt; t++)
-            d->out[(row + r) * nt + t] = v_sum(v_add(acc[r][t][0], acc[r][t][1]));
+            d->out[(row + r) * nt + t] =
+                v_sum(nu == 1 ? acc[r][t][0] : v_add(acc[r][t][0], acc[r][t][1]));
 }
 
 VFN void dot_rows(const dot *d, const int nt, const int32_t dtype)
 {
-    const int nr = nt == 1 ? 4 : nt == 2 ? 2 : 1;
+    const int nr = nt <= 2 ? 4 : nt <= 4 ? DOT_TOKENS / 2 : 2, nu = nt <= 2 ? 2 : 1;
     int64_t row = 0;
-    for (; row + nr <= d->rows; row += nr) dot_block(d, row, nr, nt, dtype);
-    for (; row < d->rows; row++) dot_block(d, row, 1, nt, dtype);
+    for (; row + nr <= d->rows; row += nr) dot_block(d, row, nr, nt, nu, dtype);
+    for (; row < d->rows; row++) dot_block(d, row, 1, nt, nu, dtype);
 }
 
 #define DOT_CASE(nt)                                                                               \
@@ -399,6 +404,12 @@ KERNEL_FN void dot_dense(const dot *d)
 }
 
 #if VW == 16
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
 /* Vector s of a block, as values code - 2^(bits-1): lane i is column lane * i + s of the block. For
  * bits <= 4 the table ignores what stands above the code; 8-bit words come with their sign flipped.
  */
@@ -442,49 +453,71 @@ VFN void block_words(const uint8_t *at, int64_t words, const int32_t bits, vi *w
         }
 }
 
-/* Rows of packed bits against nt tokens:
+/* Scales of the lanes of a block, and with `offset` also scale * (centre - zero). */
+VFN vf lane_scales(const affine_dot *d, int64_t row, int64_t block, int64_t groups, float centre,
+                   vf *offset)
+{
+    vi lane = _mm512_loadu_si512(d->lanes + 16 * block);
+    int64_t first = d->first_group[block], n = groups - first < 16 ? groups - first : 16;
+    vf scale = v_from_f16_n(d->w->scales + row * groups + first, n);
+    if (offset) {
+        __m128i zeros = _mm_maskz_loadu_epi8(v_mask(n), d->w->zeros + row * groups + first);
+        vf from = v_sub(v_set1(centre), _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(zeros)));
+        *offset = _mm512_permutexvar_ps(lane, v_mul(scale, from));
+    }
+    return _mm512_permutexvar_ps(lane, scale);
+}
+
+/* nr rows of packed bits against nt tokens:
  *   sum scale (code - zero) x = sum scale ((code - c) x) - sum scale (zero - c) x,  c = 2^(bits-1)
  * the second sum over lanes, and nothing at all for symmetric grids. */
-VFN void affine_rows(const affine_dot *d, const int32_t bits, const int nt)
+VFN void affine_block(const affine_dot *d, int64_t out, const int bits, const int nr, const int nt)
 {
     const int vectors = (int)affine_lane(bits);
     const int64_t width = 16 * vectors, row_bytes = (d->w->cols * bits + 31) / 32 * 4;
     const int64_t groups = (d->w->cols + d->w->group_size - 1) / d->w->group_size;
-    const int64_t blocks = (d->w->cols + width - 1) / width;
+    const int64_t blocks = (d->w->cols + width - 1) / width, row = d->first_row + out;
     const float centre = (float)(1 << (bits - 1));
     const vf table = bits == 8 ? v_zero() : code_table(bits, 1, centre);
-    for (int64_t r = 0; r < d->rows; r++) {
-        const uint8_t *stream = d->w->codes + (d->first_row + r) * row_bytes;
-        const uint16_t *scales = d->w->scales + (d->first_row + r) * groups;
-        const uint8_t *zeros = d->w->zeros + (d->first_row + r) * groups;
-        to_f32_of(scales, SQZ_F16, groups, d->scale);
-        if (!d->w->symmetric)
-            for (int64_t g = 0; g < groups; g++)
-                d->offset[g] = d->scale[g] * (centre - (float)zeros[g]);
-        vf total[DOT_TOKENS];
-        for (int t = 0; t < nt; t++) total[t] = v_zero();
-        for (int64_t b = 0; b < blocks; b++) {
-            vi w[3], lane = _mm512_loadu_si512(d->lanes + 16 * b);
-            vf acc[DOT_TOKENS];
-            const float *x = d->x + b * width;
-            for (int t = 0; t < nt; t++) acc[t] = v_zero();
-            block_words(stream + b * width * bits / 8, row_bytes / 4 - b * width * bits / 32, bits,
-                        w);
-            for (int s = 0; s < vectors; s++) {
-                vf v = block_vector(w, bits, s, table);
-                for (int t = 0; t < nt; t++)
-                    acc[t] = v_fma(v, v_load(x + t * d->ldx + 16 * s), acc[t]);
-            }
-            vf scale = _mm512_permutexvar_ps(lane, v_load(d->scale + d->first_group[b]));
-            for (int t = 0; t < nt; t++) total[t] = v_fma(scale, acc[t], total[t]);
-            if (!d->w->symmetric) {
-                vf offset = _mm512_permutexvar_ps(lane, v_load(d->offset + d->first_group[b]));
-                for (int t = 0; t < nt; t++)
-                    total[t] = v_fma(offset, v_load(d->sum + (t * blocks + b) * 16), total[t]);
+    vf total[4][DOT_TOKENS];
+    for (int r = 0; r < nr; r++)
+        for (int t = 0; t < nt; t++) total[r][t] = v_zero();
+    for (int64_t b = 0; b < blocks; b++) {
+        vi w[4][3];
+        vf acc[4][DOT_TOKENS];
+        const float *x = d->x + b * width;
+        for (int r = 0; r < nr; r++) {
+            block_words(d->w->codes + (row + r) * row_bytes + b * width * bits / 8,
+                        row_bytes / 4 - b * width * bits / 32, bits, w[r]);
+            for (int t = 0; t < nt; t++) acc[r][t] = v_zero();
+        }
+        UNROLL
+        for (int s = 0; s < vectors; s++) {
+            vf v[4];
+            for (int r = 0; r < nr; r++) v[r] = block_vector(w[r], bits, s, table);
+            for (int t = 0; t < nt; t++) {
+                vf xs = v_load(x + t * d->ldx + 16 * s);
+                for (int r = 0; r < nr; r++) acc[r][t] = v_fma(v[r], xs, acc[r][t]);
             }
         }
-        for (int t = 0; t < nt; t++) d->out[r * nt + t] = v_sum(total[t]);
+        for (int r = 0; r < nr; r++) {
+            vf offset, scale = lane_scales(d, row + r, b, groups, centre,
+                                           d->w->symmetric ? NULL : &offset);
+            for (int t = 0; t < nt; t++) total[r][t] = v_fma(scale, acc[r][t], total[r][t]);
+            for (int t = 0; !d->w->symmetric && t < nt; t++)
+                total[r][t] = v_fma(offset, v_load(d->sum + (t * blocks + b) * 16), total[r][t]);
+        }
     }
+    for (int r = 0; r < nr; r++)
+        for (int t = 0; t < nt; t++) d->out[(out + r) * nt + t] = v_sum(total[r][t]);
+}
+
+VFN void affine_rows(const affine_dot *d, const int bits, const int nt)
+{
+    const int nr = nt == 1 && bits != 3 ? 4 : nt <= 4 ? 2 : 1;
+    int64_t r = 0;
+    for (; r + nr <= d->rows; r += nr) affine_block(d, r, bits, nr, nt);
+    for (; r < d->rows; r++) affine_block(d, r, bits, 1, nt);
 }
 
 #define AFFINE_TOKENS(bits)                                                                        \

@@ -208,10 +208,8 @@ static void few_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
                        out};
             k->dot(&one);
         } else if (p->blocks) {
-            int64_t groups = (p->cols + p->affine.group_size - 1) / p->affine.group_size;
-            affine_dot one = {
-                &p->affine, p->lanes, p->first_group,     tokens, 0, r, n, j->x, j->sum,
-                j->ldx,     line,     line + groups + 16, out};
+            affine_dot one = {&p->affine, p->lanes, p->first_group, tokens, 0,  r,
+                              n,          j->x,     j->sum,         j->ldx, out};
             k->dot_affine(&one);
         } else {
             for (int64_t i = 0; i < n; i++) {
@@ -246,7 +244,7 @@ static sqz_status run_few(device *d, const packed *p, const sqz_op_linear *op)
     int64_t width = 16 * affine_lane(p->affine.bits) * p->blocks;
     int64_t rounded = p->compute == SQZ_BF16 ? round_up(n * 4, 64) : 0;
     int64_t ordered = tokens * (width + 16 * p->blocks) * 4;
-    int64_t own = p->dtype ? 0 : round_up((p->cols + 2 * 16) * 2 * 4, 64);
+    int64_t own = p->dtype || p->blocks ? 0 : round_up(p->cols * 4, 64); /* a row */
     char *work = device_scratch(d, rounded + ordered + own * device_threads(d) + 64);
     if (!work) return SQZ_E_NOMEM;
     few_job job = {d, p, op, mem_at(&op->x), NULL, p->cols, work + rounded + ordered, own};
