@@ -24,8 +24,7 @@ int config_probe(const char *config_json)
     return yes;
 }
 
-/* ---- reading
- * ---------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static int flag(const cJSON *q, const char *name, int fallback)
 {
@@ -81,8 +80,7 @@ sqz_status config_read(const sqz_host *host, const char *config_json, gptq_confi
     return st;
 }
 
-/* ---- writing
- * ---------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 char *config_object(const sqz_host *host, int bits, int64_t group_size, int symmetric,
                     const char *const *subset, int n_subset)

@@ -176,8 +176,7 @@ sqz_status gptq_check(const sqz_host *host, void *self, const sqz_export *ex)
     return st;
 }
 
-/* ---- tensors
- * ---------------------------------------------------------------------------------------- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 enum { QWEIGHT, QZEROS, SCALES, G_IDX, PARTS };
 static const char *const part_name[PARTS] = {"qweight", "qzeros", "scales", "g_idx"};

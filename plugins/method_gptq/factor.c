@@ -39,7 +39,7 @@ static uint64_t stats_hash(const float *x, int64_t n)
     return h | 1;
 }
 
-/* ---- order --------------------------------------------------------------------------------------
+/* ---- order -------------------------------------------------------------------------------------
  */
 
 typedef struct rank {
@@ -96,8 +96,7 @@ static sqz_status order_columns(const sqz_host *host, const float *h, int64_t n,
     return SQZ_OK;
 }
 
-/* ---- damping and factor
- * --------------------------------------------------------------------------- */
+/* ---- damping and factor ---------------------------------------------------------------------- */
 
 typedef struct gather {
     const float *xtx;

@@ -20,19 +20,20 @@
     P(SQZ_REAL, damp, 0.01, 0, 1, NULL, 0, "ridge, as a share of the mean Hessian diagonal")       \
     P(SQZ_INT, scale_search, 40, 0, 400, NULL, 0,                                                  \
       "candidate scales a group; 0: cover the extremes")                                           \
-    P(SQZ_BOOL, negative_scales, 0, 0, 1, NULL, 0,                                                 \
-      "symmetric: let a scale be negative, so that the long side of the grid may be positive")     \
+    P(SQZ_CHOICE, negative_scales, 0, 0, 2, "auto|never|always", 0,                                \
+      "symmetric: a scale may be negative, which turns the longer side of the grid over; auto: "   \
+      "2, 3 bits")                                                                                 \
     P(SQZ_BOOL, late_grids, 1, 0, 1, NULL, 0,                                                      \
       "fit a group's grid when the walk reaches it (orders natural and group)")                    \
-    P(SQZ_INT, sweeps, 0, 0, 100, NULL, 0, "refinement passes over codes and scales")              \
+    P(SQZ_INT, sweeps, -1, -1, 100, NULL, 0,                                                       \
+      "refinement passes over codes and scales; -1: 3 at 2 bits, 2 at 3, 1 at 4, 0 at 8")          \
     P(SQZ_REAL, min_tokens, 0.25, 0, 16, NULL, 0,                                                  \
       "calibration tokens per input feature below which the layer is rounded to nearest")
 SQZ_CALL(gptq_linear, GPTQ_PARAMS);
+enum { SCALES_AUTO, SCALES_NEVER, SCALES_ALWAYS };
 
-/* ---- checks
- * ----------------------------------------------------------------------------------------- */
+/* ---- checks ---------------------------------------------------------------------------------- */
 
-/* Sums of squares stay finite exactly when every entry is finite and none is absurd. */
 static int all_finite(const float *x, int64_t n)
 {
     float bad = 0;
@@ -58,8 +59,7 @@ static sqz_status check_subject(const sqz_host *host, const sqz_linear *linear)
     return SQZ_OK;
 }
 
-/* ---- buffers
- * ---------------------------------------------------------------------------------------- */
+/* ---- buffers --------------------------------------------------------------------------------- */
 
 static void job_free(gptq_job *job)
 {
@@ -87,8 +87,7 @@ static sqz_status job_allocate(gptq_job *job, int with_statistics)
                      job->linear->module, (long long)job->rows, (long long)job->cols);
 }
 
-/* ---- result
- * ----------------------------------------------------------------------------------------- */
+/* ---- result ---------------------------------------------------------------------------------- */
 
 typedef struct hand_over {
     const gptq_job *job;
@@ -133,8 +132,7 @@ static sqz_status hand_over_result(gptq_job *job)
     return st;
 }
 
-/* ---- stages
- * ----------------------------------------------------------------------------------------- */
+/* ---- stages ---------------------------------------------------------------------------------- */
 
 static void notef(const gptq_job *job, const char *why)
 {
@@ -195,6 +193,12 @@ static sqz_status quantize(gptq_job *job, double min_tokens)
     return st;
 }
 
+/* What a sweep is worth against its time (docs/methods/gptq.md has the figures). */
+static int default_sweeps(int64_t bits)
+{
+    return bits <= 2 ? 3 : bits == 3 ? 2 : bits == 4 ? 1 : 0;
+}
+
 static sqz_status gptq_linear(const sqz_host *host, void *self, void *subject, int64_t bits,
                               int64_t group_size, int32_t symmetric, int32_t order, double damp,
                               int64_t scale_search, int32_t negative_scales, int32_t late_grids,
@@ -209,29 +213,30 @@ static sqz_status gptq_linear(const sqz_host *host, void *self, void *subject, i
     sqz_status st = check_subject(host, linear);
     if (st != SQZ_OK) return st;
     int64_t group = group_size < 0 || group_size > linear->cols ? linear->cols : group_size;
-    gptq_job job = {.host = host,
-                    .pool = pool,
-                    .linalg = linalg,
-                    .linear = linear,
-                    .rule = {(int)bits, symmetric, (int)scale_search, negative_scales},
-                    .order = order,
-                    .late_grids = late_grids && order != ORDER_ACTIVATION && group <= TILE_COLS,
-                    .sweeps = (int)sweeps,
-                    .damp = damp,
-                    .rows = linear->rows,
-                    .cols = linear->cols,
-                    .group = group,
-                    .n_groups = (linear->cols + group - 1) / group,
-                    .stride = (linear->rows + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS,
-                    .factor = self};
+    gptq_job job = {
+        .host = host,
+        .pool = pool,
+        .linalg = linalg,
+        .linear = linear,
+        .rule = {(int)bits, symmetric, (int)scale_search,
+                 negative_scales == SCALES_ALWAYS || (negative_scales == SCALES_AUTO && bits <= 3)},
+        .order = order,
+        .late_grids = late_grids && order != ORDER_ACTIVATION && group <= TILE_COLS,
+        .sweeps = sweeps < 0 ? default_sweeps(bits) : (int)sweeps,
+        .damp = damp,
+        .rows = linear->rows,
+        .cols = linear->cols,
+        .group = group,
+        .n_groups = (linear->cols + group - 1) / group,
+        .stride = (linear->rows + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS,
+        .factor = self};
     st = host->tick(host, 0, "prepare") ? SQZ_E_CANCELLED : quantize(&job, min_tokens);
     if (st == SQZ_OK) st = hand_over_result(&job);
     job_free(&job);
     return st;
 }
 
-/* ---- description
- * ------------------------------------------------------------------------------------ */
+/* ---- description ----------------------------------------------------------------------------- */
 
 static sqz_status gptq_open(const sqz_host *host, void **self)
 {

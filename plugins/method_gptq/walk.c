@@ -16,8 +16,7 @@ typedef struct tile_work {
     int64_t count;
 } tile_work;
 
-/* ---- grids
- * ---------------------------------------------------------------------------------------- */
+/* ---- grids ----------------------------------------------------------------------------------- */
 
 LANE_INLINE void grid_store(gptq_job *job, int64_t group, int64_t row, grid g)
 {
@@ -102,8 +101,7 @@ sqz_status round_nearest(gptq_job *job)
     return SQZ_OK;
 }
 
-/* ---- the walk
- * --------------------------------------------------------------------------------------- */
+/* ---- the walk -------------------------------------------------------------------------------- */
 
 LANE_INLINE void quantize_column(gptq_job *job, int64_t column, int64_t row, const lane_f *x,
                                  float u_inv, float *e, float top)

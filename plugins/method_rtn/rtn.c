@@ -21,8 +21,7 @@
       "smaller scales tried against the squared error; 0 covers the extremes")
 SQZ_CALL(rtn_linear, RTN_PARAMS);
 
-/* ---- one group
- * ------------------------------------------------------------------------------------ */
+/* ---- one group ------------------------------------------------------------------------------- */
 
 /* Nearest IEEE half, ties to even, kept within [2^-24, 65504]: a scale is positive and finite. */
 static float half_round(float x)
@@ -94,8 +93,7 @@ static group_grid fit_group(const float *w /* [n] */, int64_t n, int bits, int s
     return best;
 }
 
-/* ---- rows
- * ------------------------------------------------------------------------------------------ */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 typedef struct rounding {
     const float *w; /* [rows, cols] */
@@ -192,8 +190,7 @@ static sqz_status rtn_linear(const sqz_host *host, void *self, void *subject, in
     return st;
 }
 
-/* ---- description
- * ------------------------------------------------------------------------------------ */
+/* ---- description ----------------------------------------------------------------------------- */
 
 static const sqz_method_steps rtn_steps = {sizeof rtn_steps, SQZ_PER_LINEAR, 0, 0,
                                            SQZ_FORM_INT_AFFINE};

@@ -9,8 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- a minimal host
- * --------------------------------------------------------------------------------- */
+/* ---- a minimal host -------------------------------------------------------------------------- */
 
 static char failure[1024];
 static void quiet(const sqz_host *h, int32_t level, const char *text)
@@ -49,8 +48,7 @@ static void load(void)
     failure[0] = 0;
 }
 
-/* ---- a model in memory and a sink that keeps what it is given
- * ---------------------------------------- */
+/* ---- a model in memory and a sink that keeps what it is given -------------------------------- */
 
 enum { MAX = 64 };
 typedef struct stored {
@@ -120,6 +118,7 @@ static sqz_status sink_text(const sqz_export *ex, const char *file, const char *
     char **to = strcmp(file, "config.json") == 0            ? &f->config
                 : strcmp(file, "quantize_config.json") == 0 ? &f->quantize_config
                                                             : &f->readme;
+    ck_assert_ptr_null(*to);
     *to = strdup(text);
     return SQZ_OK;
 }
@@ -145,6 +144,7 @@ static void folder_free(folder *f)
     free(f->config);
     free(f->readme);
     free(f->quantize_config);
+    free(f->readme);
     free(f);
 }
 
@@ -188,8 +188,7 @@ static void add_dense_linear(folder *f, const char *module)
     f->affine[k] = (sqz_affine){.rows = 32, .cols = 32};
 }
 
-/* ---- import from what the sink kept
- * ---------------------------------------------------------------------- */
+/* ---- import from what the sink kept ---------------------------------------------------------- */
 
 static sqz_status stored_tensor(const sqz_import *im, const char *name, sqz_tensor_view *out)
 {
@@ -234,8 +233,7 @@ static const uint32_t *words(folder *f, const char *name)
     return s->data;
 }
 
-/* ---- tests
- * ---------------------------------------------------------------------------------------------- */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 START_TEST(golden_words)
 {

@@ -14,8 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- a minimal host
- * ------------------------------------------------------------------------------------ */
+/* ---- a minimal host -------------------------------------------------------------------------- */
 
 static char failure[1024], noted[4096];
 static int backwards; /* cut ranges differently: last chunk first, small chunks */
@@ -115,8 +114,7 @@ static const void *service(const sqz_host *h, const char *id)
 static const sqz_host host = {sizeof host, SQZ_ABI_MINOR, NULL, "9.9",
                               quiet,       remember,      tick, service};
 
-/* ---- one linear
- * -------------------------------------------------------------------------------------- */
+/* ---- one linear ------------------------------------------------------------------------------ */
 
 typedef struct layer {
     int64_t rows, cols, group, groups;
@@ -246,8 +244,7 @@ static double loss(const layer *y, double damp)
     return sum;
 }
 
-/* ---- the plugins
- * ---------------------------------------------------------------------------------------- */
+/* ---- the plugins ----------------------------------------------------------------------------- */
 
 typedef struct gptq_with {
     int64_t bits, group_size;
@@ -322,8 +319,7 @@ static gptq_with defaults(void)
 }
 static const int all_bits[] = {2, 3, 4, 8};
 
-/* ---- RTN
- * ---------------------------------------------------------------------------------------------- */
+/* ---- RTN ------------------------------------------------------------------------------------- */
 
 typedef struct plain_grid {
     double scale;
@@ -396,8 +392,7 @@ START_TEST(rtn_search_lowers_the_squared_error)
 }
 END_TEST
 
-/* ---- GPTQ against OBQ
- * ------------------------------------------------------------------------------------ */
+/* ---- GPTQ against OBQ ------------------------------------------------------------------------ */
 
 static void invert(double *a, int64_t n) /* Gauss-Jordan, positive definite */
 {
@@ -495,8 +490,7 @@ START_TEST(gptq_is_obq_without_refinement)
 }
 END_TEST
 
-/* ---- properties
- * ----------------------------------------------------------------------------------------- */
+/* ---- properties ------------------------------------------------------------------------------ */
 
 START_TEST(refinement_never_raises_the_loss)
 {
