@@ -135,10 +135,20 @@ const command cmd_run = {
 /* ---- sqz plan -------------------------------------------------------------------------------- */
 static const cli_option plan_options[] = {STUDY_OPTIONS};
 
+/* Sizes among the inferred values are for people, too. */
+static char *value_text(const char *key, const cJSON *value)
+{
+    char size[32];
+    int bytes = strstr(key, "bytes") || strstr(key, "memory") || strcmp(key, "max_vram") == 0;
+    if (!cJSON_IsNumber(value) || !bytes) return json_text(value, 0);
+    format_size((int64_t)value->valuedouble, size);
+    return path_format("%s", size);
+}
+
 static void say_value(const cli *c, const cJSON *entry)
 {
-    char *value = json_text(json_get(entry, "value"), 0);
-    cli_say(c, "  %-24s %-36s %s%s%s\n", entry->string, value ? value : "",
+    char *value = value_text(entry->string, json_get(entry, "value"));
+    cli_say(c, "  %-20s %-34s  %s%s%s\n", entry->string, value ? value : "",
             term_on(stdout, TERM_DIM), json_str(entry, "origin", ""), term_off(stdout));
     free(value);
 }

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* libgomp's waiting threads spin for milliseconds by default, which costs a factor of ten as soon as
- * anything else runs on the machine.  It reads its environment while it is loaded, before main, so the
- * program starts itself once more with a short spin.  Whatever the user set wins. */
+/* libgomp's waiting threads spin for milliseconds by default, which costs a factor of ten as soon
+ * as anything else runs on the machine.  It reads its environment while it is loaded, before main,
+ * so the program starts itself once more with a short spin.  Whatever the user set wins. */
 static void wait_politely(char **argv)
 {
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;

@@ -10,10 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Nested steps report from 0 again; what is shown only goes forward. */
 static void on_progress(void *ctx, double done, const char *what)
 {
-    (void)ctx;
-    progress_update(done, what);
+    double *furthest = ctx;
+    if (done > *furthest) *furthest = done;
+    progress_update(*furthest, what);
 }
 
 static void on_log(void *ctx, int level, const char *text)
@@ -93,7 +95,8 @@ sqz_status one_step_run(const cli *c, const one_step *o, one_step_result *out, s
     if (!s) {
         char *attempt = path_format("%s/job", dir);
         worker_limits limits = {0};
-        worker_hooks hooks = {on_progress, on_log, on_cancel, NULL};
+        double furthest = 0;
+        worker_hooks hooks = {on_progress, on_log, on_cancel, &furthest};
         worker_outcome w = {0};
         progress_begin(o->title);
         worker_run(job, attempt, &limits, &hooks, &w);

@@ -145,7 +145,7 @@ static void draw_progress(view *v, const run_event *e)
 {
     enum { CELLS = 24 };
     char study[256], first[320], second[512], bar[3 * CELLS + 1] = "";
-    double done = fmin(fmax(e->done, 0), 1);
+    double done = v->done = fmin(fmax(e->done, v->done), 1);
     int full = (int)(done * CELLS + 0.5);
     for (int i = 0; i < CELLS; i++) strcat(bar, i < full ? "\u2501" : "\u2500");
     study_line(e, study, sizeof study);
@@ -204,6 +204,7 @@ void view_event(void *ctx, const run_event *e)
     switch (e->kind) {
     case RUN_EVENT_PLANNED: tell_plan(e->detail); break;
     case RUN_EVENT_TRIAL_STARTED:
+        v->done = 0;
         snprintf(v->label, sizeof v->label, "%s", e->label ? e->label : "");
         snprintf(v->rung, sizeof v->rung, "%s", e->rung ? e->rung : "");
         draw_progress(v, e);

@@ -38,6 +38,7 @@ sqz_status study_catalogue(const cli *, const config *, catalogue **out, sqz_err
 typedef struct view {
     cli *c;
     char label[160], rung[32];
+    double done; /* furthest point of the running job: nested steps report from 0 again */
 } view;
 void view_event(void *ctx /* view */, const run_event *);
 /* The front as a table on stdout. */

@@ -411,7 +411,7 @@ void chart_progress(txt *t, const facts *f)
         top = fmax(top, volume[n - 1]);
     }
     if (top > 0 && n > 1) {
-        enum { W = 440, H = 120, PAD = 6 };
+        enum { W = 440, H = 72, PAD = 6 };
         txt_addf(
             t,
             "<figure><svg class=spark viewBox=\"0 0 %d %d\" role=img><title>Hypervolume of the "

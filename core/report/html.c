@@ -791,14 +791,15 @@ static void again(txt *t, const facts *f)
 {
     const cJSON *r = f->data->run;
     char *seed = json_get(r, "seed") ? json_text(json_get(r, "seed"), 0) : NULL;
-    txt_add(
-        t, "<section id=again><h2>Do it again</h2><p>Save the configuration below as "
-           "<code>pipeline.json</code>; paths in it are relative to the file.</p><pre>sqz --config "
-           "pipeline.json");
+    txt_add(t, "<section id=again><h2>Do it again</h2><p>Save the complete configuration below as "
+               "<code>pipeline.json</code>.</p><pre>sqz --config "
+               "pipeline.json");
     if (seed) txt_addf(t, " --seed %s", seed);
     txt_add(t, "</pre>\n");
     free(seed);
-    json_block(t, "Configuration as given", json_get(r, "config"));
+    const cJSON *full = json_get(r, "config_full");
+    json_block(t, "Configuration, complete", full ? full : json_get(r, "config"));
+    if (full) json_block(t, "Configuration as given", json_get(r, "config"));
     json_block(t, "Everything inferred, with its origin", json_get(r, "spec"));
     json_block(t, "Versions", json_get(r, "versions"));
     json_block(t, "Machine and environment",
