@@ -144,7 +144,6 @@ static void folder_free(folder *f)
     free(f->config);
     free(f->readme);
     free(f->quantize_config);
-    free(f->readme);
     free(f);
 }
 
