@@ -39,8 +39,8 @@ typedef struct dot {
     float *out; /* [rows, tokens] */
 } dot;
 
-/* The same from packed bits.  x is permuted by affine_order; lanes[] says which group, counted from
- * first_group of its block, each of the 16 lanes of a block belongs to. */
+/* The same from packed bits.  x is in the order of order_x (linear.c); lanes[] says which group,
+ * counted from first_group of its block, each of the 16 lanes of a block belongs to. */
 typedef struct affine_dot {
     const sqz_affine *w;
     const int32_t *lanes;       /* [blocks, 16] */
@@ -48,10 +48,9 @@ typedef struct affine_dot {
     int32_t tokens;
     int32_t zero;
     int64_t first_row, rows;
-    const float *x;   /* [tokens, ldx]: per block, its vectors in the order the bits come out */
-    const float *sum; /* [tokens, blocks, 16]: sum of each lane's x */
-    int64_t ldx;
-    float *out; /* [rows, tokens] */
+    const float *x;   /* [blocks, lane, tokens, 16]: vectors in the order the bits come out */
+    const float *sum; /* [blocks, tokens, 16]: sum of each lane's x */
+    float *out;       /* [rows, tokens] */
 } affine_dot;
 
 enum { COPY_F32, COPY_ROUNDED, COPY_PAIRS };

@@ -8,6 +8,13 @@
 #include <math.h>
 #include <string.h>
 
+/* Loops over accumulators must unroll, or the accumulators live in memory. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
 /* ---- products ------------------------------------------------------------------------------ */
 
 enum { MR = 6 };
@@ -329,29 +336,36 @@ VFN void dot_block(const dot *d, int64_t row, const int nr, const int nt, const 
 {
     vf acc[4][DOT_TOKENS][2];
     int64_t c = 0, w = row * d->cols;
-    for (int r = 0; r < nr; r++)
-        for (int t = 0; t < nt; t++) acc[r][t][0] = acc[r][t][1] = v_zero();
-    for (; c + nu * VW <= d->cols; c += nu * VW)
-        for (int u = 0; u < nu; u++) {
-            vf a[4];
-            for (int r = 0; r < nr; r++) a[r] = load_as(d->w, w + r * d->cols + c + u * VW, dtype);
-            for (int t = 0; t < nt; t++) {
-                vf x = v_load(d->x + t * d->ldx + c + u * VW);
-                for (int r = 0; r < nr; r++) acc[r][t][u] = v_fma(a[r], x, acc[r][t][u]);
-            }
+    UNROLL
+    for (int r = 0; r < nr; r++) UNROLL
+    for (int t = 0; t < nt; t++) acc[r][t][0] = acc[r][t][1] = v_zero();
+    for (; c + nu * VW <= d->cols; c += nu * VW) UNROLL
+    for (int u = 0; u < nu; u++) {
+        vf a[4];
+        UNROLL
+        for (int r = 0; r < nr; r++) a[r] = load_as(d->w, w + r * d->cols + c + u * VW, dtype);
+        UNROLL
+        for (int t = 0; t < nt; t++) {
+            vf x = v_load(d->x + t * d->ldx + c + u * VW);
+            UNROLL
+            for (int r = 0; r < nr; r++) acc[r][t][u] = v_fma(a[r], x, acc[r][t][u]);
         }
+    }
     for (; c < d->cols; c += VW) {
         int64_t n = d->cols - c < VW ? d->cols - c : VW;
+        UNROLL
         for (int r = 0; r < nr; r++) {
             vf a = load_as_n(d->w, w + r * d->cols + c, n, dtype);
+            UNROLL
             for (int t = 0; t < nt; t++)
                 acc[r][t][0] = v_fma(a, v_load_n(d->x + t * d->ldx + c, n), acc[r][t][0]);
         }
     }
-    for (int r = 0; r < nr; r++)
-        for (int t = 0; t < nt; t++)
-            d->out[(row + r) * nt + t] =
-                v_sum(nu == 1 ? acc[r][t][0] : v_add(acc[r][t][0], acc[r][t][1]));
+    UNROLL
+    for (int r = 0; r < nr; r++) UNROLL
+    for (int t = 0; t < nt; t++)
+        d->out[(row + r) * nt + t] =
+            v_sum(nu == 1 ? acc[r][t][0] : v_add(acc[r][t][0], acc[r][t][1]));
 }
 
 VFN void dot_rows(const dot *d, const int nt, const int32_t dtype)
@@ -404,12 +418,6 @@ KERNEL_FN void dot_dense(const dot *d)
 }
 
 #if VW == 16
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
-
 /* Vector s of a block, as values code - 2^(bits-1): lane i is column lane * i + s of the block. For
  * bits <= 4 the table ignores what stands above the code; 8-bit words come with their sign flipped.
  */
@@ -480,36 +488,48 @@ VFN void affine_block(const affine_dot *d, int64_t out, const int bits, const in
     const float centre = (float)(1 << (bits - 1));
     const vf table = bits == 8 ? v_zero() : code_table(bits, 1, centre);
     vf total[4][DOT_TOKENS];
-    for (int r = 0; r < nr; r++)
-        for (int t = 0; t < nt; t++) total[r][t] = v_zero();
+    UNROLL
+    for (int r = 0; r < nr; r++) UNROLL
+    for (int t = 0; t < nt; t++) total[r][t] = v_zero();
     for (int64_t b = 0; b < blocks; b++) {
         vi w[4][3];
         vf acc[4][DOT_TOKENS];
-        const float *x = d->x + b * width;
+        const float *x = d->x + b * width * nt;
+        UNROLL
         for (int r = 0; r < nr; r++) {
             block_words(d->w->codes + (row + r) * row_bytes + b * width * bits / 8,
                         row_bytes / 4 - b * width * bits / 32, bits, w[r]);
+            UNROLL
             for (int t = 0; t < nt; t++) acc[r][t] = v_zero();
         }
         UNROLL
         for (int s = 0; s < vectors; s++) {
             vf v[4];
+            UNROLL
             for (int r = 0; r < nr; r++) v[r] = block_vector(w[r], bits, s, table);
+            UNROLL
             for (int t = 0; t < nt; t++) {
-                vf xs = v_load(x + t * d->ldx + 16 * s);
+                vf xs = v_load(x + (s * nt + t) * 16);
+                UNROLL
                 for (int r = 0; r < nr; r++) acc[r][t] = v_fma(v[r], xs, acc[r][t]);
             }
         }
+        UNROLL
         for (int r = 0; r < nr; r++) {
             vf offset, scale = lane_scales(d, row + r, b, groups, centre,
                                            d->w->symmetric ? NULL : &offset);
+            UNROLL
             for (int t = 0; t < nt; t++) total[r][t] = v_fma(scale, acc[r][t], total[r][t]);
-            for (int t = 0; !d->w->symmetric && t < nt; t++)
-                total[r][t] = v_fma(offset, v_load(d->sum + (t * blocks + b) * 16), total[r][t]);
+            if (!d->w->symmetric) {
+                UNROLL
+                for (int t = 0; t < nt; t++)
+                    total[r][t] = v_fma(offset, v_load(d->sum + (b * nt + t) * 16), total[r][t]);
+            }
         }
     }
-    for (int r = 0; r < nr; r++)
-        for (int t = 0; t < nt; t++) d->out[(out + r) * nt + t] = v_sum(total[r][t]);
+    UNROLL
+    for (int r = 0; r < nr; r++) UNROLL
+    for (int t = 0; t < nt; t++) d->out[(out + r) * nt + t] = v_sum(total[r][t]);
 }
 
 VFN void affine_rows(const affine_dot *d, const int bits, const int nt)

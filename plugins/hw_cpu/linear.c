@@ -208,8 +208,8 @@ static void few_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
                        out};
             k->dot(&one);
         } else if (p->blocks) {
-            affine_dot one = {&p->affine, p->lanes, p->first_group, tokens, 0,  r,
-                              n,          j->x,     j->sum,         j->ldx, out};
+            affine_dot one = {&p->affine, p->lanes, p->first_group, tokens, 0,
+                              r,          n,        j->x,           j->sum, out};
             k->dot_affine(&one);
         } else {
             for (int64_t i = 0; i < n; i++) {
@@ -222,20 +222,21 @@ static void few_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
     }
 }
 
-/* x in the order in which dot_affine's vectors come out of the bits, and the sum of each lane. */
+/* x in the order in which dot_affine's vectors come out of the bits, [blocks, lane, tokens, 16],
+ * and the sum of each lane, [blocks, tokens, 16]; zero beyond the last column. */
 static void order_x(const packed *p, int64_t tokens, const float *x, float *to, float *sum)
 {
     int64_t lane = affine_lane(p->affine.bits), width = 16 * lane;
-    for (int64_t t = 0; t < tokens; t++)
-        for (int64_t b = 0; b < p->blocks; b++, to += width, sum += 16) {
-            memset(to, 0, (size_t)width * sizeof *to);
+    memset(to, 0, (size_t)(p->blocks * width * tokens) * sizeof *to);
+    for (int64_t b = 0; b < p->blocks; b++, to += width * tokens, sum += 16 * tokens)
+        for (int64_t t = 0; t < tokens; t++)
             for (int64_t i = 0; i < 16; i++) {
                 int64_t col = b * width + i * lane, n = least(lane, p->cols - col);
+                const float *from = x + t * p->cols + col;
                 float total = 0;
-                for (int64_t s = 0; s < n; s++) total += to[s * 16 + i] = x[t * p->cols + col + s];
-                sum[i] = total;
+                for (int64_t s = 0; s < n; s++) total += to[(s * tokens + t) * 16 + i] = from[s];
+                sum[t * 16 + i] = total;
             }
-        }
 }
 
 static sqz_status run_few(device *d, const packed *p, const sqz_op_linear *op)
@@ -257,7 +258,6 @@ static sqz_status run_few(device *d, const packed *p, const sqz_op_linear *op)
         order_x(p, tokens, job.x, to, sum);
         job.x = to;
         job.sum = sum;
-        job.ldx = width;
     }
     /* a thread is worth starting for about 64 KiB of weights */
     int64_t grain = round_up((64 << 10) / (p->bytes / p->rows + 1) + 1, 4);
