@@ -195,8 +195,9 @@ static void forms_done(void *impl, const char *module)
 static void forms_free(forms *f)
 {
     if (!f) return;
+    /* forms_done looks names up, so all of them go first. */
+    for (int64_t i = 0; i < f->n; i++) forms_done(f, f->held[i].module);
     for (int64_t i = 0; i < f->n; i++) {
-        forms_done(f, f->held[i].module);
         free(f->held[i].module);
         free(f->held[i].object);
     }

@@ -57,7 +57,7 @@ static cJSON *vector(const shape *s, double quality, double bytes)
 
 static cJSON *trial(const shape *s, int i, cJSON *metrics)
 {
-    char id[32], module[64];
+    char id[32], module[96];
     cJSON *t = cJSON_CreateObject();
     snprintf(id, sizeof id, i < 0 ? "dense" : "s%05d", i);
     cJSON_AddStringToObject(t, "strategy_id", id);
