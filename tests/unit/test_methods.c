@@ -255,7 +255,7 @@ typedef struct gptq_with {
     int64_t sweeps;
     double min_tokens;
 } gptq_with;
-enum { NATURAL, ACTIVATION, GROUP };
+enum { ANY, NATURAL, ACTIVATION, GROUP };
 enum { AUTO, NEVER, ALWAYS };
 static const char *const gptq_names[] = {"bits",   "group_size",   "symmetric",       "order",
                                          "damp",   "scale_search", "negative_scales", "late_grids",
@@ -476,7 +476,7 @@ START_TEST(gptq_is_obq_without_refinement)
     } shape[] = {{7, 172, 128}, {5, 96, 32}, {3, 140, -1}};
     load_both();
     for (int i = 0; i < 3 * 3 * 2; i++) {
-        int order = i % 3, symmetric = i / 9, bits = all_bits[i % 4];
+        int order = NATURAL + i % 3, symmetric = i / 9, bits = all_bits[i % 4];
         layer y = layer_make(shape[i / 3 % 3].rows, shape[i / 3 % 3].cols, 600, 100 + (uint64_t)i);
         gptq_with p = {bits, shape[i / 3 % 3].group, symmetric, order, 0.01, 0, NEVER, 0, 0, 0.25};
         ck_assert_int_eq(run_gptq(&y, p), SQZ_OK);
@@ -607,7 +607,7 @@ START_TEST(dead_inputs)
     layer y = layer_make(8, 64, 300, 4);
     for (int64_t dead = 5; dead < 64; dead += 13)
         for (int64_t j = 0; j < 64; j++) y.xtx[dead * 64 + j] = y.xtx[j * 64 + dead] = 0;
-    for (int32_t order = 0; order < 3; order++) {
+    for (int32_t order = ANY; order <= GROUP; order++) {
         for (int damped = 0; damped < 2; damped++) {
             gptq_with p = defaults();
             p.order = order;
