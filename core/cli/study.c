@@ -239,7 +239,8 @@ static void cell_ms(const cJSON *m, const char *key, char out[32])
 
 static void front_row(const cli *c, const char *label, const cJSON *m, double dense_bytes, int bold)
 {
-    char bytes[32], memory[32], ratio[32] = "", tpot[32], ttft[32], quality[48] = "-";
+    char bytes[32], memory[32], ratio[32] = "", tpot[32], ttft[32], quality[48] = "-",
+                                perplexity[32] = "-";
     double q = json_num(m, "quality", NAN), se = json_num(m, "quality_stderr", NAN),
            b = json_num(m, "bytes", NAN);
     format_size((int64_t)(isfinite(b) ? b : 0), bytes);
@@ -249,10 +250,12 @@ static void front_row(const cli *c, const char *label, const cJSON *m, double de
     else if (isfinite(q))
         snprintf(quality, sizeof quality, "%.4f", q);
     if (dense_bytes > 0 && b > 0) snprintf(ratio, sizeof ratio, "%.2fx", dense_bytes / b);
+    if (json_get(m, "perplexity"))
+        snprintf(perplexity, sizeof perplexity, "%.5g", json_num(m, "perplexity", NAN));
     cell_ms(m, "tpot_ms", tpot);
     cell_ms(m, "ttft_ms", ttft);
-    cli_say(c, "%s%-34.34s %17s %10s %7s %10s %10s %10s%s\n",
-            bold ? term_on(stdout, TERM_BOLD) : "", label, quality, bytes, ratio,
+    cli_say(c, "%s%-34.34s %17s %10s %10s %7s %10s %10s %10s%s\n",
+            bold ? term_on(stdout, TERM_BOLD) : "", label, quality, perplexity, bytes, ratio,
             json_get(m, "memory_bytes") ? memory : "-", ttft, tpot, bold ? term_off(stdout) : "");
 }
 
@@ -265,8 +268,9 @@ void view_front(const cli *c, const cJSON *front, const cJSON *baseline)
     cJSON_ArrayForEach(m, members) break;
     const char *metric = json_str(dense, "quality_metric",
                                   json_str(json_get(m, "metrics"), "quality_metric", "quality"));
-    cli_say(c, "%s%-34s %17s %10s %7s %10s %10s %10s%s\n", term_on(stdout, TERM_BOLD), "STRATEGY",
-            metric, "FILE", "SMALLER", "MEMORY", "TTFT", "TPOT", term_off(stdout));
+    cli_say(c, "%s%-34s %17s %10s %10s %7s %10s %10s %10s%s\n", term_on(stdout, TERM_BOLD),
+            "STRATEGY", metric, "PERPLEXITY", "FILE", "SMALLER", "MEMORY", "TTFT", "TPOT",
+            term_off(stdout));
     if (dense) front_row(c, "dense baseline", dense, 0, 0);
     cJSON_ArrayForEach(m, members)
         front_row(c, json_str(m, "label", json_str(m, "strategy_id", "?")), json_get(m, "metrics"),

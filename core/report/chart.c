@@ -114,24 +114,23 @@ static scale x_scale(const facts *f, const points *p, const axis *a)
     return s;
 }
 
-static scale y_scale(const facts *f, const points *p)
+static scale y_scale(const facts *f, const points *p, const axis *a)
 {
     scale s = {NAN, NAN, HEIGHT - BOTTOM, TOP, 0};
     for (int i = 0; i < p->n && p->at[i].kind == POINT_FRONT; i++) {
-        double q = json_num(p->at[i].metrics, "quality", NAN);
-        double se = json_num(p->at[i].metrics, "quality_stderr", 0);
+        double q = json_num(p->at[i].metrics, a->y, NAN);
+        double se = json_num(p->at[i].metrics, a->y_stderr, 0);
         widen(&s.lo, &s.hi, q - 1.96 * se);
         widen(&s.lo, &s.hi, q + 1.96 * se);
     }
-    widen(&s.lo, &s.hi, json_num(f->dense, "quality", NAN));
+    widen(&s.lo, &s.hi, json_num(f->dense, a->y, NAN));
     if (!isfinite(s.lo))
-        for (int i = 0; i < p->n; i++)
-            widen(&s.lo, &s.hi, json_num(p->at[i].metrics, "quality", NAN));
+        for (int i = 0; i < p->n; i++) widen(&s.lo, &s.hi, json_num(p->at[i].metrics, a->y, NAN));
     if (!isfinite(s.lo)) s.lo = 0, s.hi = 1;
     double span = s.hi - s.lo, lo = s.lo, hi = s.hi;
     if (!(span > 0)) span = fabs(s.hi) * 0.02 + 1e-6;
     for (int i = 0; i < p->n; i++) { /* others may stretch the range, up to half of it */
-        double q = json_num(p->at[i].metrics, "quality", NAN);
+        double q = json_num(p->at[i].metrics, a->y, NAN);
         if (q > lo - 0.5 * span && q < hi + 0.5 * span) widen(&s.lo, &s.hi, q);
     }
     s.lo -= 0.08 * span;
@@ -185,8 +184,7 @@ static void ticks(txt *t, const scale *s, num (*show)(double), int want, int ver
 
 /* ---- marks ----------------------------------------------------------------------------------- */
 /* The best front quality at or below each size: horizontal to the next member, then a step. */
-static void staircase(txt *t, const facts *f, const points *p, const axis *a, const scale *x,
-                      const scale *y)
+static void staircase(txt *t, const points *p, const axis *a, const scale *x, const scale *y)
 {
     double best = NAN, last = NAN;
     txt path = {0};
@@ -203,20 +201,20 @@ static void staircase(txt *t, const facts *f, const points *p, const axis *a, co
         order[k] = i;
     }
     for (int k = 0; k < n; k++) {
-        double q = json_num(p->at[order[k]].metrics, "quality", NAN);
+        double q = json_num(p->at[order[k]].metrics, a->y, NAN);
         double px = place(x, json_num(p->at[order[k]].metrics, a->key, NAN));
-        if (!isfinite(q) || (isfinite(best) && (f->higher ? q <= best : q >= best))) continue;
+        if (!isfinite(q) || (isfinite(best) && (a->higher ? q <= best : q >= best))) continue;
         if (isfinite(best))
             txt_addf(&path, "H%.1f V%.1f ", px, place(y, q));
         else
-            txt_addf(&path, "M%.1f %.1f V%.1f ", px, f->higher ? y->from : y->to, place(y, q));
+            txt_addf(&path, "M%.1f %.1f V%.1f ", px, a->higher ? y->from : y->to, place(y, q));
         best = q, last = px;
     }
     if (isfinite(last)) {
         txt_addf(&path, "H%.1f", x->to);
         char *d = txt_take(&path);
         txt_addf(t, "<path class=area d=\"%s V%.1f Z\"/><path class=stairs d=\"%s\"/>", d,
-                 f->higher ? y->from : y->to, d);
+                 a->higher ? y->from : y->to, d);
         free(d);
     }
     free(path.data);
@@ -225,7 +223,7 @@ static void staircase(txt *t, const facts *f, const points *p, const axis *a, co
 
 static void dense_lines(txt *t, const facts *f, const axis *a, const scale *x, const scale *y)
 {
-    double q = json_num(f->dense, "quality", NAN), b = json_num(f->dense, a->key, NAN);
+    double q = json_num(f->dense, a->y, NAN), b = json_num(f->dense, a->key, NAN);
     if (!isfinite(q)) return;
     double py = place(y, q);
     txt_addf(
@@ -265,7 +263,7 @@ static void draw_point(txt *t, const facts *f, const points *all, const point *p
                        const scale *x, const scale *y)
 {
     static const char *const classes[] = {"front", "dominated", "infeasible"};
-    double q = json_num(p->metrics, "quality", NAN), v = json_num(p->metrics, a->key, NAN);
+    double q = json_num(p->metrics, a->y, NAN), v = json_num(p->metrics, a->key, NAN);
     if (!isfinite(q) || !isfinite(v)) return;
     double px = place(x, v), py = place(y, q);
     int off = q > y->hi ? 1 : q < y->lo ? -1 : 0;
@@ -281,7 +279,7 @@ static void draw_point(txt *t, const facts *f, const points *all, const point *p
     txt_add(t, "><title>");
     txt_html(t, words);
     txt_add(t, "</title>");
-    double se = json_num(p->metrics, "quality_stderr", 0);
+    double se = json_num(p->metrics, a->y_stderr, 0);
     if (p->kind == POINT_FRONT && se > 0 && !off) {
         double hi = place(y, fmin(q + 1.96 * se, y->hi)), lo = place(y, fmax(q - 1.96 * se, y->lo));
         txt_addf(t, "<path class=bar d=\"M%.1f %.1f V%.1f M%.1f %.1f h8 M%.1f %.1f h8\"/>", px, hi,
@@ -294,18 +292,25 @@ static void draw_point(txt *t, const facts *f, const points *all, const point *p
 }
 
 /* ---- the chart ------------------------------------------------------------------------------- */
-int chart_axes(const facts *f, const points *p, axis out[4])
+int chart_axes(const facts *f, const points *p, axis out[MAX_AXES])
 {
-    static const axis known[] = {{"bytes", "file size", show_bytes},
-                                 {"memory_bytes", "peak memory", show_bytes},
-                                 {"tpot_ms", "time per token", show_ms},
-                                 {"ttft_ms", "time to first token", show_ms}};
+    static const axis known[] = {
+        {"bytes", "file size", show_bytes, "quality", "quality_stderr", NULL, 0},
+        {"bytes", "file size", show_bytes, "perplexity", "perplexity_stderr", "perplexity", 0},
+        {"memory_bytes", "peak memory", show_bytes, "quality", "quality_stderr", NULL, 0},
+        {"tpot_ms", "time per token", show_ms, "quality", "quality_stderr", NULL, 0},
+        {"ttft_ms", "time to first token", show_ms, "quality", "quality_stderr", NULL, 0}};
     int n = 0;
-    for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
-        int have = isfinite(json_num(f->dense, known[k].key, NAN));
+    for (size_t k = 0; k < MAX_AXES; k++) {
+        axis a = known[k];
+        if (k == 1 && strcmp(f->metric, "perplexity") == 0) continue; /* that is the quality */
+        if (!a.y_title) a.y_title = f->metric, a.higher = f->higher;
+        int have =
+            isfinite(json_num(f->dense, a.key, NAN)) && isfinite(json_num(f->dense, a.y, NAN));
         for (int i = 0; i < p->n; i++)
-            have += isfinite(json_num(p->at[i].metrics, known[k].key, NAN));
-        if (have >= (k ? 2 : 1)) out[n++] = known[k];
+            have += isfinite(json_num(p->at[i].metrics, a.key, NAN)) &&
+                    isfinite(json_num(p->at[i].metrics, a.y, NAN));
+        if (have >= (k ? 2 : 1)) out[n++] = a;
     }
     return n;
 }
@@ -313,31 +318,31 @@ int chart_axes(const facts *f, const points *p, axis out[4])
 static void describe(txt *t, const facts *f, const points *p, const axis *a)
 {
     txt_add(t, "<title>");
-    txt_html(t, f->metric);
+    txt_html(t, a->y_title);
     txt_addf(t, " against %s</title><desc>Each point is one compressed model; x is the %s, y the ",
              a->title, a->title);
-    txt_html(t, f->metric);
+    txt_html(t, a->y_title);
     txt_addf(t,
-             ", where %s is better. %lld models form the front: ", f->higher ? "higher" : "lower",
+             ", where %s is better. %lld models form the front: ", a->higher ? "higher" : "lower",
              (long long)f->n_members);
     int last = (int)f->n_members - 1;
     if (last >= 0 && last < p->n) {
         txt_addf(t, "from %s at %s ", a->show(json_num(p->at[0].metrics, a->key, NAN)).s,
-                 show_value(json_num(p->at[0].metrics, "quality", NAN)).s);
+                 show_value(json_num(p->at[0].metrics, a->y, NAN)).s);
         txt_addf(t, "to %s at %s. ", a->show(json_num(p->at[last].metrics, a->key, NAN)).s,
-                 show_value(json_num(p->at[last].metrics, "quality", NAN)).s);
+                 show_value(json_num(p->at[last].metrics, a->y, NAN)).s);
     }
     txt_add(t, "The table below holds the same data.</desc>");
 }
 
 void chart_svg(txt *t, const facts *f, const points *p, const axis *a, const char *id)
 {
-    scale x = x_scale(f, p, a), y = y_scale(f, p);
+    scale x = x_scale(f, p, a), y = y_scale(f, p, a);
     txt_addf(t, "<svg class=chart id=%s viewBox=\"0 0 %d %d\" role=group>", id, WIDTH, HEIGHT);
     describe(t, f, p, a);
     ticks(t, &x, a->show, 7, 0);
     ticks(t, &y, show_value, 6, 1);
-    staircase(t, f, p, a, &x, &y);
+    staircase(t, p, a, &x, &y);
     dense_lines(t, f, a, &x, &y);
     for (int i = p->n - 1; i >= 0; i--) /* the front is drawn last, on top */
         draw_point(t, f, p, &p->at[i], a, &x, &y);
@@ -346,9 +351,9 @@ void chart_svg(txt *t, const facts *f, const points *p, const axis *a, const cha
              (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, a->title, x.log ? " (log)" : "");
     txt_addf(t, "<text class=axis transform=\"translate(16 %d) rotate(-90)\" text-anchor=middle>",
              (TOP + HEIGHT - BOTTOM) / 2);
-    txt_html(t, f->metric);
+    txt_html(t, a->y_title);
     txt_addf(t, "%s</text></svg>\n",
-             f->higher ? ", higher is better \u2192" : ", lower is better \u2190");
+             a->higher ? ", higher is better \u2192" : ", lower is better \u2190");
 }
 
 /* ---- hypervolume after each trial ------------------------------------------------------------ */

@@ -23,11 +23,14 @@ void points_make(const facts *, points *);
 void points_free(points *);
 
 typedef struct axis {
-    const char *key, *title; /* of the metrics, and for people */
+    const char *key, *title; /* of x: in the metrics, and for people */
     num (*show)(double);
+    const char *y, *y_stderr, *y_title; /* of y */
+    int higher;                         /* is better, of y */
 } axis;
+enum { MAX_AXES = 5 };
 /* Axes that at least two points (or one and the dense model) have; the first is the file size. */
-int chart_axes(const facts *, const points *, axis out[4]);
+int chart_axes(const facts *, const points *, axis out[MAX_AXES]);
 void chart_svg(txt *, const facts *, const points *, const axis *, const char *id);
 /* Hypervolume of the front after each trial, or nothing when it cannot be told. */
 void chart_progress(txt *, const facts *);

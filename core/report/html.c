@@ -25,6 +25,14 @@ static double metric(const cJSON *m, const char *key)
     return json_num(metrics_of(m), key, NAN);
 }
 
+/* Perplexity stands beside another quality measure where it was measured. */
+static int has_perplexity(const facts *f)
+{
+    return strcmp(f->metric, "perplexity") != 0 &&
+           (isfinite(json_num(f->dense, "perplexity", NAN)) ||
+            (f->balanced && isfinite(metric(f->balanced, "perplexity"))));
+}
+
 /* ---- head, answer, tiles --------------------------------------------------------------------- */
 static void head(txt *t, const facts *f)
 {
@@ -214,7 +222,7 @@ static void legend(txt *t, const facts *f, const points *p)
 
 static void front(txt *t, const facts *f, const points *p)
 {
-    axis axes[4];
+    axis axes[MAX_AXES];
     int n = chart_axes(f, p, axes);
     txt_add(t, "<section id=front><h2>The front</h2>");
     if (!n) {
@@ -222,10 +230,13 @@ static void front(txt *t, const facts *f, const points *p)
         return;
     }
     txt_add(t, "<div class=plot>");
-    for (int k = 0; k < n; k++)
-        txt_addf(t, "<input type=radio name=ax id=ax%d%s%s><label for=ax%d%s>%s</label>", k,
-                 k ? "" : " checked", n > 1 ? "" : " hidden", k, n > 1 ? "" : " hidden",
-                 axes[k].title);
+    for (int k = 0; k < n; k++) {
+        const char *hidden = n > 1 ? "" : " hidden";
+        txt_addf(t, "<input type=radio name=ax id=ax%d%s%s><label for=ax%d%s>", k,
+                 k ? "" : " checked", hidden, k, hidden);
+        if (strcmp(axes[k].y, "quality") != 0) txt_addf(t, "%s and ", axes[k].y_title);
+        txt_addf(t, "%s</label>", axes[k].title);
+    }
     txt_add(t, "<input type=checkbox id=showd checked><label for=showd>beaten trials</label>"
                "<input type=checkbox id=showi checked><label for=showi>infeasible trials</label>");
     txt_add(t, "<div class=fig>\n");
@@ -285,6 +296,8 @@ static void point_details(txt *t, const facts *f, const points *p)
         detail(rows, f->metric,
                show_pm(json_num(m, "quality", NAN), json_num(m, "quality_stderr", NAN)).s);
         if (f->dense) detail(rows, "to dense", show_drop(f, m).s);
+        if (has_perplexity(f))
+            detail(rows, "perplexity", show_value(json_num(m, "perplexity", NAN)).s);
         detail(rows, "file", show_bytes(json_num(m, "bytes", NAN)).s);
         detail(rows, "bits a weight", show_value(json_num(m, "effective_bits_per_weight", NAN)).s);
         detail(rows, "peak memory", show_bytes(json_num(m, "memory_bytes", NAN)).s);
@@ -325,6 +338,7 @@ static void metric_cells(txt *t, const facts *f, const cJSON *m, int dense)
                         : "better");
     txt_html(t, dense ? "-" : show_drop(f, m).s);
     txt_add(t, "</td>");
+    if (has_perplexity(f)) cell(t, show_value(json_num(m, "perplexity", NAN)).s);
     cell(t, show_bytes(json_num(m, "bytes", NAN)).s);
     cell(t, ratio);
     cell(t, show_value(json_num(m, "effective_bits_per_weight", NAN)).s);
@@ -363,9 +377,10 @@ static void table(txt *t, const facts *f, const points *p)
             "role=region "
             "aria-label=\"Models of the front\"><table><thead><tr><th>#<th class=l>strategy<th>");
     txt_html(t, f->metric);
-    txt_add(t,
-            "<th>to dense, 95 %<th>file<th>smaller<th>bits a weight<th>peak memory<th>first token"
-            "<th>per token<th>reward<th class=l>checkpoint</tr></thead><tbody>\n");
+    txt_add(t, "<th>to dense, 95 %");
+    if (has_perplexity(f)) txt_add(t, "<th>perplexity");
+    txt_add(t, "<th>file<th>smaller<th>bits a weight<th>peak memory<th>first token"
+               "<th>per token<th>reward<th class=l>checkpoint</tr></thead><tbody>\n");
     if (f->dense) {
         txt_add(t, "<tr class=dense><td></td><td class=\"l w\">dense model</td>");
         metric_cells(t, f, f->dense, 1);

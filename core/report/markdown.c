@@ -13,9 +13,10 @@ static void row(txt *t, const facts *f, const char *number, const char *label, c
     if (!dense) snprintf(ratio, sizeof ratio, isfinite(r) ? "%.2fx" : "-", r);
     txt_addf(t, "| %s | ", number);
     txt_md(t, label);
-    txt_addf(t, " | %s | %s | %s | %s | %s | %s | %s | ",
+    txt_addf(t, " | %s | %s | %s | %s | %s | %s | %s | %s | ",
              show_pm(json_num(m, "quality", NAN), json_num(m, "quality_stderr", NAN)).s,
-             dense ? "-" : show_drop(f, m).s, show_bytes(json_num(m, "bytes", NAN)).s, ratio,
+             dense ? "-" : show_drop(f, m).s, show_value(json_num(m, "perplexity", NAN)).s,
+             show_bytes(json_num(m, "bytes", NAN)).s, ratio,
              show_bytes(json_num(m, "memory_bytes", NAN)).s, show_ms(json_num(m, "ttft_ms", NAN)).s,
              show_ms(json_num(m, "tpot_ms", NAN)).s);
     txt_md(t, path);
@@ -29,9 +30,11 @@ static void front(txt *t, const facts *f)
     points_make(f, &p);
     txt_add(t, "## The front\n\n| # | strategy | ");
     txt_md(t, f->metric);
-    txt_add(t, " | to dense, 95 % | file | smaller | peak memory | first token | per token | "
-               "checkpoint |\n"
-               "|--:|---|--:|--:|--:|--:|--:|--:|--:|---|\n");
+    txt_add(
+        t,
+        " | to dense, 95 % | perplexity | file | smaller | peak memory | first token | per token | "
+        "checkpoint |\n"
+        "|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|---|\n");
     if (f->dense) row(t, f, "", "dense model", f->dense, 1, "");
     for (int i = 0; i < p.n && p.at[i].kind == POINT_FRONT; i++) {
         snprintf(number, sizeof number, "%d", p.at[i].number);
