@@ -17,6 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__SANITIZE_ADDRESS__)
+#define ADDRESS_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ADDRESS_SANITIZER
+#endif
+#endif
+
 /* ---- a minimal host and the devices under test --------------------------------------------- */
 
 static char last_failure[256];
@@ -989,7 +997,9 @@ START_TEST(memory)
     ck_assert_int_eq(hw->alloc(dev, (int64_t)100 << 20, &a), SQZ_OK);
     hw->release(dev, a);
     ck_assert_int_eq(hw->alloc(dev, -1, &a), SQZ_E_INVALID);
+#ifndef ADDRESS_SANITIZER /* which ends the process instead */
     ck_assert_int_eq(hw->alloc(dev, INT64_MAX / 2, &a), SQZ_E_NOMEM);
+#endif
     ck_assert_int_eq(hw->sync(dev), SQZ_OK);
 }
 END_TEST
