@@ -244,9 +244,8 @@ static void dense_lines(txt *t, const facts *f, const axis *a, const scale *x, c
 static void mark(txt *t, const point *p, double px, double py, int off, int numbered)
 {
     if (off) { /* beyond the range: a triangle on the edge, pointing out */
-        double d = off > 0 ? -1 : 1;
-        txt_addf(t, "<path class=mark d=\"M%.1f %.1f l-6 %.1f h12 Z\"/>", px, py + 2 * d,
-                 9 * -d * -1);
+        double up = off > 0 ? 1 : -1;
+        txt_addf(t, "<path class=mark d=\"M%.1f %.1f l-6 %.1f h12 Z\"/>", px, py - 5 * up, 9 * up);
     } else if (p->kind == POINT_FRONT) {
         txt_addf(t, "<circle class=mark cx=%.1f cy=%.1f r=%d />", px, py, numbered ? 10 : 6);
         if (numbered)
@@ -357,83 +356,33 @@ void chart_svg(txt *t, const facts *f, const points *p, const axis *a, const cha
 }
 
 /* ---- hypervolume after each trial ------------------------------------------------------------ */
-typedef struct pair {
-    double a, b;
-} pair;
-
-static int by_a(const void *x, const void *y)
-{
-    double p = ((const pair *)x)->a, q = ((const pair *)y)->a;
-    return p < q ? -1 : p > q;
-}
-
-/* Area dominated below the reference, both axes minimised. */
-static double area(pair *v, int n, pair ref)
-{
-    double sum = 0, floor_b = ref.b;
-    qsort(v, (size_t)n, sizeof *v, by_a);
-    for (int i = 0; i < n; i++)
-        if (v[i].a < ref.a && v[i].b < floor_b) {
-            sum += (ref.a - v[i].a) * (floor_b - v[i].b);
-            floor_b = v[i].b;
-        }
-    return sum;
-}
-
-static int pair_of(const cJSON *values, const double sign[2], pair *out)
-{
-    const cJSON *a = cJSON_GetArrayItem(values, 0), *b = cJSON_GetArrayItem(values, 1);
-    if (!cJSON_IsNumber(a) || !cJSON_IsNumber(b)) return 0;
-    *out = (pair){sign[0] * a->valuedouble, sign[1] * b->valuedouble};
-    return 1;
-}
-
 void chart_progress(txt *t, const facts *f)
 {
-    const cJSON *objectives = json_get(f->data->pareto, "objectives"), *o, *trial;
-    double sign[2] = {1, 1}, top = 0;
-    int k = 0, n = 0, n_found = 0;
-    pair ref;
-    cJSON_ArrayForEach(o, objectives)
+    enum { W = 440, H = 72, PAD = 6 };
+    const cJSON *history = json_get(json_get(f->data->metrics, "hypervolume"), "history"), *h;
+    int n = cJSON_GetArraySize(history), i = 0, settled = 0;
+    double top = 0;
+    cJSON_ArrayForEach(h, history) top = fmax(top, json_num(h, "hypervolume", 0));
+    if (n < 2 || !(top > 0)) return;
+    cJSON_ArrayForEach(h, history)
     {
-        if (k < 2 && strncmp(json_str(o, "direction", "min"), "max", 3) == 0) sign[k] = -1;
-        k++;
+        i++;
+        if (json_num(h, "hypervolume", 0) < 0.999 * top) settled = i;
     }
-    if (k != 2 || f->n_trials < 2 || !pair_of(json_get(f->data->pareto, "reference"), sign, &ref))
-        return;
-    size_t room = (size_t)f->n_trials + 1;
-    pair *found = calloc(room, sizeof *found), *scratch = calloc(room, sizeof *scratch);
-    double *volume = calloc(room, sizeof *volume);
-    if (!found || !scratch || !volume) abort();
-    cJSON_ArrayForEach(trial, f->data->trials)
+    txt_addf(t,
+             "<figure><svg class=spark viewBox=\"0 0 %d %d\" role=img><title>Hypervolume of the "
+             "front after each of %d trials</title><path class=line d=\"",
+             W, H, n);
+    i = 0;
+    cJSON_ArrayForEach(h, history)
     {
-        if (is_baseline(trial) || n >= (int)room) continue;
-        if (strcmp(json_str(trial, "outcome", ""), "ok") == 0 && json_bool(trial, "feasible", 1) &&
-            pair_of(json_get(trial, "objectives"), sign, &found[n_found]))
-            n_found++;
-        memcpy(scratch, found, (size_t)n_found * sizeof *found);
-        volume[n++] = area(scratch, n_found, ref);
-        top = fmax(top, volume[n - 1]);
+        double y = fmax(0, json_num(h, "hypervolume", 0)) / top;
+        txt_addf(t, "%s%.1f %.1f ", i ? "L" : "M", PAD + (double)i / (n - 1) * (W - 2 * PAD),
+                 H - PAD - y * (H - 2 * PAD));
+        i++;
     }
-    if (top > 0 && n > 1) {
-        enum { W = 440, H = 72, PAD = 6 };
-        txt_addf(
-            t,
-            "<figure><svg class=spark viewBox=\"0 0 %d %d\" role=img><title>Hypervolume of the "
-            "front after each of %d trials</title><path class=line d=\"",
-            W, H, n);
-        for (int i = 0; i < n; i++)
-            txt_addf(t, "%s%.1f %.1f ", i ? "L" : "M", PAD + (double)i / (n - 1) * (W - 2 * PAD),
-                     H - PAD - volume[i] / top * (H - 2 * PAD));
-        int settled = n - 1;
-        while (settled > 0 && volume[settled - 1] > top * 0.999) settled--;
-        txt_addf(
-            t,
-            "\"/></svg><figcaption>Hypervolume of the front after each trial; 99.9 %% of it was "
-            "there after trial %d of %d.</figcaption></figure>",
-            settled + 1, n);
-    }
-    free(found);
-    free(scratch);
-    free(volume);
+    txt_addf(t,
+             "\"/></svg><figcaption>Hypervolume of the front after each trial; 99.9 %% of it was "
+             "there after trial %d of %d.</figcaption></figure>",
+             settled + 1, n);
 }
