@@ -234,6 +234,13 @@ static int facts_hardware(const void *table, cJSON *facts)
     return t->describe && t->alloc && t->release && t->map && t->upload && t->download && t->sync;
 }
 
+static int facts_tracker(const void *table, cJSON *facts)
+{
+    const sqz_tracker *t = table;
+    (void)facts;
+    return t->begin && t->event;
+}
+
 /* Extension ids the host knows, the kind that must offer each, and the table's size in 1.0. */
 static const struct known_extension {
     const char *id, *kind;
@@ -246,6 +253,7 @@ static const struct known_extension {
     {SQZ_SEARCH_1, "search/1", 32, 0, facts_search},
     {SQZ_FORMAT_1, "format/1", 40, 0, facts_format},
     {SQZ_HARDWARE_1, "hardware/1", 216, 0, facts_hardware},
+    {SQZ_TRACKER_1, "tracker/1", 40, 0, facts_tracker},
 };
 
 static sqz_status describe_extensions(const sqz_agent *a, cJSON *extensions, sqz_error *err)

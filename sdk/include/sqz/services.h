@@ -62,6 +62,53 @@ typedef struct sqz_clock {
 } sqz_clock;
 SQZ_SEALED(sqz_clock, now_s, 16);
 
+/* ---- sqz.http/1: requests through the host's one HTTP library -------------------------------- */
+#define SQZ_HTTP_1 "sqz.http/1"
+enum { SQZ_HTTP_INSECURE = 1u << 0 /* do not verify the server's certificate */ };
+
+/* Strings and bodies are borrowed for the call. */
+typedef struct sqz_http_request {
+    uint32_t struct_size;
+    uint32_t flags;
+    const char *method; /* "GET", "POST", "PUT", "PATCH", "DELETE" */
+    const char *url;    /* http or https, without user:password */
+    const char *const *headers; /* "Name: value", NULL-terminated; or NULL */
+    const void *body;           /* or NULL */
+    int64_t body_bytes;
+    const char *body_file; /* sent instead of body when not NULL, streamed */
+    const char *user;      /* HTTP Basic, or NULL */
+    const char *password;
+    const char *ca_file;     /* PEM bundle instead of the system's, or NULL */
+    const char *client_cert; /* PEM with key, or NULL */
+    double connect_timeout_s; /* 0 = 5 */
+    double timeout_s;         /* of the whole request, with body_file of a standstill; 0 = 30 */
+    int64_t max_bytes;        /* of the answer; 0 = 16 MiB */
+} sqz_http_request;
+SQZ_SEALED(sqz_http_request, max_bytes, 112);
+
+/* Owned by the host until release; set struct_size before the request. */
+typedef struct sqz_http_response {
+    uint32_t struct_size;
+    int32_t status;    /* 200, 404 ... */
+    const char *body;  /* zero-terminated */
+    int64_t body_bytes;
+    double retry_after_s; /* of the header, 0 = none */
+    void *impl;
+} sqz_http_response;
+SQZ_SEALED(sqz_http_response, impl, 40);
+
+typedef struct sqz_http {
+    uint32_t struct_size;
+    uint32_t zero;
+    /* SQZ_OK when there is an answer, whatever its status.  SQZ_E_IO with a fail() text that holds
+     * no header and no password: no connection, timeout, answer too long, a redirect to another
+     * host.  SQZ_E_UNSUPPORTED: offline mode, or no HTTP library here.  SQZ_E_CANCELLED: tick()
+     * said stop; it is asked several times a second.  [call] */
+    sqz_status (*request)(const sqz_host *, const sqz_http_request *, sqz_http_response *);
+    void (*release)(const sqz_host *, sqz_http_response *); /* [call] */
+} sqz_http;
+SQZ_SEALED(sqz_http, release, 24);
+
 #ifdef __cplusplus
 }
 #endif

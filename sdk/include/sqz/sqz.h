@@ -10,4 +10,5 @@
 #include <sqz/search.h>
 #include <sqz/format.h>
 #include <sqz/hardware.h>
+#include <sqz/tracker.h>
 #endif
