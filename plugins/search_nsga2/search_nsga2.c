@@ -31,7 +31,7 @@ typedef struct state {
     sqz_points seen;
     member *told;
     int64_t n_told, room;
-    int64_t *order; /* of told, best first; the first `population` are the parents */
+    int64_t *order; /* of told, best first, at least the `population` that are the parents */
     int64_t population;
     double crossover, mutation;
 } state;
@@ -102,12 +102,13 @@ static int dominates(const member *a, const member *b, int64_t n_objectives)
     return better;
 }
 
-/* Peels fronts; O(fronts * n^2), n is the number of trials. */
-static void set_ranks(state *s)
+/* Peels fronts until enough parents are ranked and returns how many are; the others keep rank -1,
+ * for nothing looks at them.  O(fronts * n^2), n is the number of trials. */
+static int64_t set_ranks(state *s)
 {
-    int64_t left = s->n_told;
+    int64_t ranked = 0;
     for (int64_t i = 0; i < s->n_told; i++) s->told[i].rank = -1;
-    for (int rank = 0; left > 0; rank++) {
+    for (int rank = 0; ranked < s->n_told && ranked < s->population; rank++) {
         for (int64_t i = 0; i < s->n_told; i++) {
             member *a = &s->told[i];
             if (a->rank >= 0) continue;
@@ -119,10 +120,11 @@ static void set_ranks(state *s)
             }
             if (!beaten) {
                 a->rank = rank;
-                left--;
+                ranked++;
             }
         }
     }
+    return ranked;
 }
 
 /* Distance to the neighbours along each objective within one rank; ends are infinitely far. */
@@ -155,9 +157,8 @@ static int before(const state *s, int64_t a, int64_t b)
 
 static void sort_members(state *s)
 {
-    int64_t n = 0;
-    set_ranks(s);
-    for (int rank = 0; n < s->n_told; rank++) {
+    int64_t n = 0, ranked = set_ranks(s);
+    for (int rank = 0; n < ranked; rank++) {
         int64_t first = n;
         for (int64_t i = 0; i < s->n_told; i++)
             if (s->told[i].rank == rank) s->order[n++] = i;

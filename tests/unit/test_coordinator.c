@@ -276,7 +276,9 @@ static char *folder(const char *name)
 static sqz_status whole_run(const char *extra, const char *name, fake *f, run **out, sqz_error *err)
 {
     static seen s;
-    config *c = make_config(extra);
+    static config *kept[32]; /* a run borrows its config, and callers only see the run */
+    static int n_kept;
+    config *c = kept[n_kept++ % 32] = make_config(extra);
     char *dir = folder(name);
     run_options o = options_for(c, dir, f, &s);
     *out = NULL;
@@ -285,7 +287,7 @@ static sqz_status whole_run(const char *extra, const char *name, fake *f, run **
     f->run = *out;
     status = drive(*out, err);
     free(dir);
-    return status; /* the config lives as long as the process */
+    return status;
 }
 
 static cJSON *read_json(const char *dir, const char *name)
