@@ -15,16 +15,14 @@
       "input features that share a scale; -1 is the whole row")                                    \
     P(SQZ_BOOL, symmetric, 1, 0, 1, NULL, SQZ_SEARCH,                                              \
       "fixed zero point in the middle of the grid")                                                \
-    P(SQZ_CHOICE, order, 0, 0, 3, "auto|natural|activation|group", 0,                              \
-      "columns walked as they stand, or by falling Hessian diagonal: all, or inside their "        \
-      "groups; "                                                                                   \
-      "auto: group at 2 bits, else activation")                                                    \
+    P(SQZ_CHOICE, order, 2, 0, 2, "natural|activation|group", 0,                                   \
+      "columns walked as they stand, or by falling Hessian diagonal: all, or inside their groups") \
     P(SQZ_REAL, damp, 0.01, 0, 1, NULL, 0, "ridge, as a share of the mean Hessian diagonal")       \
     P(SQZ_INT, scale_search, 24, 0, 400, NULL, 0,                                                  \
       "candidate scales a group; 0: cover the extremes")                                           \
     P(SQZ_CHOICE, negative_scales, 0, 0, 2, "auto|never|always", 0,                                \
       "symmetric: a scale may be negative, which turns the longer side of the grid over; auto: "   \
-      "all but 8 bits")                                                                            \
+      "2, 3 bits")                                                                                 \
     P(SQZ_BOOL, late_grids, 1, 0, 1, NULL, 0,                                                      \
       "fit a group's grid when the walk reaches it (orders natural and group)")                    \
     P(SQZ_INT, sweeps, -1, -1, 100, NULL, 0,                                                       \
@@ -214,7 +212,6 @@ static sqz_status gptq_linear(const sqz_host *host, void *self, void *subject, i
                           "gptq: this host lacks the service sqz.pool/1 or sqz.linalg/1");
     sqz_status st = check_subject(host, linear);
     if (st != SQZ_OK) return st;
-    if (order == ORDER_AUTO) order = bits == 2 ? ORDER_GROUP : ORDER_ACTIVATION;
     int64_t group = group_size < 0 || group_size > linear->cols ? linear->cols : group_size;
     gptq_job job = {
         .host = host,
@@ -222,7 +219,7 @@ static sqz_status gptq_linear(const sqz_host *host, void *self, void *subject, i
         .linalg = linalg,
         .linear = linear,
         .rule = {(int)bits, symmetric, (int)scale_search,
-                 negative_scales == SCALES_ALWAYS || (negative_scales == SCALES_AUTO && bits < 8)},
+                 negative_scales == SCALES_ALWAYS || (negative_scales == SCALES_AUTO && bits <= 3)},
         .order = order,
         .late_grids = late_grids && order != ORDER_ACTIVATION && group <= TILE_COLS,
         .sweeps = sweeps < 0 ? default_sweeps(bits) : (int)sweeps,

@@ -9,7 +9,7 @@
 #include "grid.h"
 #include <sqz/sqz.h>
 
-enum { ORDER_AUTO, ORDER_NATURAL, ORDER_ACTIVATION, ORDER_GROUP };
+enum { ORDER_NATURAL, ORDER_ACTIVATION, ORDER_GROUP };
 
 /* Kept by the instance from call to call: linears that read the same input share the factor. */
 typedef struct factor {

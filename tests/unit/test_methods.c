@@ -255,7 +255,7 @@ typedef struct gptq_with {
     int64_t sweeps;
     double min_tokens;
 } gptq_with;
-enum { ANY, NATURAL, ACTIVATION, GROUP };
+enum { NATURAL, ACTIVATION, GROUP };
 enum { AUTO, NEVER, ALWAYS };
 static const char *const gptq_names[] = {"bits",   "group_size",   "symmetric",       "order",
                                          "damp",   "scale_search", "negative_scales", "late_grids",
@@ -607,7 +607,7 @@ START_TEST(dead_inputs)
     layer y = layer_make(8, 64, 300, 4);
     for (int64_t dead = 5; dead < 64; dead += 13)
         for (int64_t j = 0; j < 64; j++) y.xtx[dead * 64 + j] = y.xtx[j * 64 + dead] = 0;
-    for (int32_t order = ANY; order <= GROUP; order++) {
+    for (int32_t order = NATURAL; order <= GROUP; order++) {
         for (int damped = 0; damped < 2; damped++) {
             gptq_with p = defaults();
             p.order = order;
