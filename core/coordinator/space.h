@@ -19,7 +19,7 @@ typedef struct space_dim {
     int step;
     const agent_info *method; /* NULL: the choice of the method itself */
     const cJSON *row;         /* the parameter's description; NULL likewise */
-    char *name;               /* "gptq.bits" */
+    char *name;               /* "METHOD.bits" */
     double *values;           /* owned copy behind sqz_dim.values */
 } space_dim;
 
@@ -42,7 +42,7 @@ sqz_status space_steps(const strategy_space *, const double *x, const char *by, 
                        sqz_error *err);
 /* What makes two strategies the same: canonical text of use, with and rules; malloc'd. */
 char *space_identity(const cJSON *steps);
-/* "gptq 4-bit g128 sym", by the names of declared parameters; malloc'd. */
+/* "METHOD 4-bit g128 sym", by the names of declared parameters; malloc'd. */
 char *space_label(const strategy_space *, const cJSON *steps);
 /* {"name":[legal values]} of the dimensions of one method of one step; caller frees. */
 cJSON *space_describe(const strategy_space *, const agent_info *);
