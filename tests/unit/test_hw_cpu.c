@@ -224,8 +224,12 @@ static void check_linear(const sqz_weight *weight, const float *w, int32_t compu
     double *want = malloc((size_t)n * 4 * sizeof *want), *allowed = want + n; /* many tokens */
     double *few_want = want + 2 * n, *few_allowed = want + 3 * n;
     plain_linear(half ? wr : w, half ? xr : x, rows, cols, tokens, want, allowed);
-    plain_linear(half && !affine ? wr : w, half ? xr : x, rows, cols, tokens, few_want,
-                 few_allowed);
+    if (half && affine) {
+        plain_linear(w, xr, rows, cols, tokens, few_want, few_allowed);
+    } else {
+        few_want = want;
+        few_allowed = allowed;
+    }
     sqz_op_linear op = {.struct_size = sizeof op,
                         .compute = compute,
                         .tokens = tokens,
@@ -335,7 +339,7 @@ static void check_affine(int bits)
 {
     static const int64_t cols[] = {7, 64, 172, 256, 520, 776}, rows[] = {1, 67};
     static const int64_t groups[] = {7, 8, 20, 32, 64, 128, 1000}; /* 1000: the whole row */
-    static const int64_t tokens[] = {1, 3, 8, 9, 14};
+    static const int64_t tokens[] = {1, 3, 8, 9};
     for (int a = 0; a < 2; a++)
         for (int b = 0; b < 6; b++)
             for (int g = 0; g < 7; g++)
@@ -345,7 +349,7 @@ static void check_affine(int bits)
                     float *w = random_affine(bits, rows[a], cols[b], group, symmetric, &q);
                     sqz_weight weight = {sizeof weight, 0, SQZ_FORM_INT_AFFINE, rows[a], cols[b],
                                          NULL,          &q};
-                    check_weight(&weight, w, tokens, 5);
+                    check_weight(&weight, w, tokens, 4);
                     affine_free(&q);
                     free(w);
                 }
