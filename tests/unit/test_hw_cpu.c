@@ -545,7 +545,7 @@ START_TEST(gate)
         for (int i = 0; i < n_devices; i++) {
             ck_assert_int_eq(hw->gate(devices[i].dev, act, N, &mg, &mu, &my), SQZ_OK);
             for (int k = 0; k < N; k++) {
-                /* SiLU: exp within 1.3 ulp, then sum, quotient, product: 6 ulp.  The GELUs evaluate
+                /* SiLU: exp within 1.01 ulp, then sum, quotient, product: 6 ulp.  The GELUs evaluate
                  * their exponent or argument in float32, whose rounding the tail multiplies by the
                  * slope of the exponential; |g|^3 / 20 bounds it. */
                 double slope =
