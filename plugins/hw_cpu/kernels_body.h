@@ -573,7 +573,8 @@ KERNEL_FN void dot_affine(const affine_dot *d)
 /* ---- elementwise --------------------------------------------------------------------------- */
 
 /* e^x: x = n ln 2 + r, |r| <= ln 2 / 2, and a degree-5 polynomial for (e^r - 1 - r) / r^2 (Cephes).
- * Within 1.01 ulp of the exact value (sampled densely); subnormal, zero, infinite and NaN results as in libm. */
+ * Within 1.01 ulp of the exact value (sampled densely); subnormal, zero, infinite and NaN results
+ * as in libm. */
 VFN vf v_exp(vf x)
 {
     x = v_max(v_set1(-104.0f), v_min(v_set1(89.0f), x));
