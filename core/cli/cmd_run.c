@@ -6,6 +6,7 @@
 #include "cli/terminal.h"
 #include "io/file.h"
 #include "report/report.h"
+#include "tracker/tracking.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +66,57 @@ static void tell_result(cli *c, const run *r, sqz_status state)
     free(dir);
 }
 
-static sqz_status drive(cli *c, run *r, sqz_error *err)
+/* ---- trackers -------------------------------------------------------------------------------- */
+/* Who is told of a run's events. */
+typedef struct listeners {
+    view view;
+    tracking *tracking; /* NULL = no trackers */
+    double began_s;
+} listeners;
+
+static void on_event(void *ctx, const run_event *e)
+{
+    listeners *l = ctx;
+    view_event(&l->view, e);
+    if (l->tracking) tracking_observe(l->tracking, e);
+}
+
+static void on_tracker_log(void *ctx, int level, const char *text)
+{
+    (void)ctx;
+    terminal_log(level, "%s", text);
+}
+
+/* The recorded configuration names the trackers, so that a resumed run has the same ones.  Tracking
+ * that cannot begin is a warning. */
+static void listeners_track(listeners *l, const cli *c, const run *r, const catalogue *cat)
+{
+    json_doc *doc = NULL;
+    sqz_error err = {0};
+    char *path = path_format("%s/run.json", run_dir(r));
+    l->began_s = clock_s();
+    sqz_status s = json_read(path, 256 << 20, 0, &doc, &err);
+    const cJSON *trackers = s ? NULL : json_get(json_get(json_root(doc), "config_full"), "tracker");
+    if (cJSON_GetArraySize(trackers) > 0) {
+        tracking_options o = {
+            .catalogue = cat, .dir = run_dir(r), .trackers = trackers, .log = on_tracker_log};
+        s = tracking_open(&o, &l->tracking, &err);
+        if (!s && cli_given(c, "resume")) tracking_add_folder(l->tracking, 0);
+    }
+    if (s) terminal_log(SQZ_LOG_WARN, "the run is not tracked: %s", err.text);
+    json_free(doc);
+    free(path);
+}
+
+static void listeners_finish(listeners *l, cli *c)
+{
+    if (!l->tracking) return;
+    tracking_finish(l->tracking, clock_s() - l->began_s);
+    cJSON_AddItemToObject(c->json, "tracking", tracking_status(l->tracking));
+    tracking_close(l->tracking);
+}
+
+static sqz_status drive(cli *c, run *r, listeners *l, sqz_error *err)
 {
     int more = 1;
     sqz_status s = SQZ_OK;
@@ -80,6 +131,7 @@ static sqz_status drive(cli *c, run *r, sqz_error *err)
     if (s) finished = s, finish_error = step_error;
     *err = finish_error;
     finished = leave_report(r, finished, err);
+    listeners_finish(l, c);
     tell_result(c, r, finished);
     if (finished == SQZ_E_CANCELLED && !err->text[0])
         err_set(err, finished, "interrupted; `sqz run --resume %s` continues", run_dir(r));
@@ -91,7 +143,7 @@ static sqz_status run_command(cli *c, sqz_error *err)
     catalogue *cat = NULL;
     config *cfg = NULL;
     run *r = NULL;
-    view v = {.c = c};
+    listeners l = {.view = {.c = c}};
     const char *resume = cli_text(c, "resume");
     sqz_status s = resume ? resume_conflicts(c, err) : study_config(c, &cfg, err);
     if (!s) s = cfg ? study_catalogue(c, cfg, &cat, err) : cli_catalogue(c, &cat, err);
@@ -102,10 +154,11 @@ static sqz_status run_command(cli *c, sqz_error *err)
                           .output = cli_text(c, "output"),
                           .store = store,
                           .threads = cli_threads(c),
-                          .observer = view_event,
-                          .observer_ctx = &v};
+                          .observer = on_event,
+                          .observer_ctx = &l};
         s = resume ? run_resume(resume, &ro, &r, err) : run_open(&ro, &r, err);
-        if (!s) s = drive(c, r, err);
+        if (!s) listeners_track(&l, c, r, cat);
+        if (!s) s = drive(c, r, &l, err);
         free(store);
     }
     if (r) run_close(r);

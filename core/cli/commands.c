@@ -13,11 +13,27 @@
 #include <unistd.h>
 
 const command *const cli_commands[] = {
-    &cmd_run,         &cmd_plan,          &cmd_report,       &cmd_quantize,
-    &cmd_eval,        &cmd_bench,         &cmd_generate,     &cmd_logits,
-    &cmd_tokenize,    &cmd_estimate,      &cmd_plugin_list,  &cmd_plugin_info,
-    &cmd_registry_ls, &cmd_registry_show, &cmd_registry_tag, &cmd_registry_verify,
-    &cmd_registry_gc, &cmd_schema,        &cmd_help,         &cmd_version,
+    &cmd_run,
+    &cmd_plan,
+    &cmd_report,
+    &cmd_sync,
+    &cmd_quantize,
+    &cmd_eval,
+    &cmd_bench,
+    &cmd_generate,
+    &cmd_logits,
+    &cmd_tokenize,
+    &cmd_estimate,
+    &cmd_plugin_list,
+    &cmd_plugin_info,
+    &cmd_registry_ls,
+    &cmd_registry_show,
+    &cmd_registry_tag,
+    &cmd_registry_verify,
+    &cmd_registry_gc,
+    &cmd_schema,
+    &cmd_help,
+    &cmd_version,
     &cmd_worker,
 };
 const int cli_n_commands = sizeof cli_commands / sizeof *cli_commands;

@@ -4,6 +4,7 @@
  * of a file say; what the name says; a conservative default.  Conservative: an unknown model counts
  * as eight billion parameters, so that plans err on the large side. */
 #include "coordinator/spec.h"
+#include "tracker/tracking.h"
 #include "data/data.h"
 #include "io/file.h"
 #include <dirent.h>
@@ -397,15 +398,10 @@ static sqz_status refuse_unbuilt(const builder *b)
     if (cJSON_IsNumber(json_get(json_get(f, "budget"), "gpu_hours")))
         return err_set(b->err, ERR_USAGE,
                        "budget.gpu_hours: no GPU backend is built; use budget.wall");
-    if (cJSON_GetArraySize(json_get(f, "tracker")) > 0)
-        return err_set(b->err, ERR_USAGE,
-                       "tracker \"%s\": trackers are not built; remove the key, the run folder "
-                       "holds everything",
-                       json_str(cJSON_GetArrayItem(json_get(f, "tracker"), 0), "use", ""));
     if (cJSON_GetArraySize(json_get(f, "export")) > 1)
         return err_set(b->err, ERR_USAGE, "export: one format per run is built, %d are given",
                        cJSON_GetArraySize(json_get(f, "export")));
-    return SQZ_OK;
+    return tracking_check(b->config->tracker, b->catalogue, b->err);
 }
 
 sqz_status infer_spec(const config *c, const catalogue *cat, const spec_machine *machine,

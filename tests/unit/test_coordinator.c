@@ -599,7 +599,7 @@ START_TEST(refusals)
         {"\"steps\":[{\"use\":\"auto\",\"search\":{\"bits\":[4,5]}}]", ERR_USAGE, "bits"},
         {"\"search\":\"nosuch\"", ERR_USAGE, "nosuch"},
         {"\"target\":\"a100\"", ERR_USAGE, "a100"},
-        {"\"tracker\":\"mlflow\"", ERR_USAGE, "mlflow"},
+        {"\"tracker\":\"nosuch\"", ERR_USAGE, "nosuch"},
         {"\"budget\":{\"gpu_hours\":1}", ERR_USAGE, "gpu_hours"},
         {"\"hardware\":{\"memory\":1000000}", ERR_USAGE, "memory"},
     };

@@ -45,7 +45,7 @@ SQZ_SEALED(sqz_tracking, later, 56);
  *   trial_end    {"trial",...,"outcome","reason","feasible","front","violations":[],"artifact",
  *                 "seconds","metrics":[],"nonfinite":[]}   everything of trial_begin, too
  *   progress     {"metrics":[]}                            of the study; step = trial number
- *   front        {"members":[trial],"objectives","reference","hypervolume"}
+ *   front        {"members":[trial],"objectives","reference","hypervolume","metrics":[]}
  *   export       {"trial","path","format","bytes"}
  *   file         {"path","bytes","sha256","media_type"}    of the study, to be kept beside it
  *   end          {"state":"done|interrupted|failed","summary" (Markdown),"recommended":{}|absent}
@@ -53,7 +53,7 @@ SQZ_SEALED(sqz_tracking, later, 56);
 typedef struct sqz_track_event {
     uint32_t struct_size;
     uint32_t zero;
-    int64_t seq;     /* counts from 0 without gaps over the study */
+    int64_t seq;     /* counts from 1 without gaps over the study */
     int64_t time_ms; /* since 1970, when it happened */
     const char *kind;
     const char *key;  /* unique in the study, such as "trial_end/s0007" */
