@@ -7,17 +7,25 @@ window every token but the first is scored.  Prints one JSON object.  float32 co
 """
 import json
 import math
+import os
 import sys
 
 import torch
 import torch.nn.functional as F
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPTQConfig
+
+
+def reader(model):
+    """gptqmodel's plain torch kernel: its fused CPU kernel refuses groups beyond 256 (a whole row)."""
+    with open(os.path.join(model, "config.json"), encoding="utf-8") as f:
+        q = json.load(f).get("quantization_config")
+    return {"quantization_config": GPTQConfig(bits=q["bits"], backend="torch")} if q else {}
 
 
 def main(model, data, window, limit):
     torch.set_num_threads(2)
     tok = AutoTokenizer.from_pretrained(model)
-    m = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, device_map="cpu").eval()
+    m = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, device_map="cpu", **reader(model)).eval()
     ids = []
     with open(data, encoding="utf-8") as rows:
         for row in rows:
