@@ -25,7 +25,7 @@ typedef struct sink {
     _Atomic double moved_s; /* monotonic: when something last went forward */
     _Atomic double later_s; /* pause that the tracker asked for */
     double last_done;       /* of the last tick; this thread's */
-    char error[512];        /* the last failure; under lock */
+    char error[1024];       /* the last failure; under lock */
 } sink;
 
 double sink_now(void);
