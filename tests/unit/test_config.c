@@ -3,6 +3,8 @@
  *
  * SQZ_WRITE_SCHEMA=1 rewrites configs/schema/pipeline.schema.json from the table instead of
  * comparing. */
+#include "config/keys.h"
+#include "io/file.h"
 #include "config/config.h"
 #include "io/file.h"
 #include <check.h>
@@ -223,6 +225,21 @@ START_TEST(sizes_and_durations)
 }
 END_TEST
 
+START_TEST(every_key_is_documented)
+{
+    char *page;
+    int64_t bytes;
+    ck_assert_int_eq(file_read(SQZ_SOURCE_DIR "/docs/config.md", 1 << 20, &page, &bytes, NULL),
+                     SQZ_OK);
+    for (int i = 0; i < config_n_keys; i++) {
+        char *cell = path_format("| `%s` |", config_keys[i].path);
+        ck_assert_msg(strstr(page, cell) != NULL, "docs/config.md lacks %s", config_keys[i].path);
+        free(cell);
+    }
+    free(page);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("config");
@@ -235,6 +252,7 @@ int main(void)
     tcase_add_test(t, bad_overrides_are_refused);
     tcase_add_test(t, paths_are_of_the_file);
     tcase_add_test(t, sizes_and_durations);
+    tcase_add_test(t, every_key_is_documented);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
