@@ -93,6 +93,15 @@ extern const command cmd_run, cmd_sync, cmd_plan, cmd_quantize, cmd_eval, cmd_ge
     cmd_registry_show, cmd_registry_tag, cmd_registry_verify, cmd_registry_gc, cmd_report,
     cmd_schema, cmd_worker, cmd_help, cmd_version;
 
+extern const command cmd_completions, cmd_man;
+
+typedef struct cli_exit_code {
+    int code;
+    const char *meaning;
+} cli_exit_code;
+extern const cli_exit_code cli_exit_codes[];
+extern const int cli_n_exit_codes;
+
 /* ---- shared by commands ---------------------------------------------------------------------- */
 /* Number of threads asked for (--threads), 0 = all. */
 int cli_threads(const cli *);

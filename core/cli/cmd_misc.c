@@ -20,6 +20,37 @@ static const char overview[] =
     "measured quality, size and speed, and a report.\n"
     "\nCommands:\n";
 
+const cli_exit_code cli_exit_codes[] = {
+    {0, "done"},
+    {1, "internal error"},
+    {2, "usage or configuration"},
+    {3, "model or data invalid"},
+    {4, "plugin cannot be loaded"},
+    {5, "no candidate meets the constraints"},
+    {6, "budget spent before any full evaluation"},
+    {7, "storage"},
+    {8, "remote"},
+    {9, "resume conflict"},
+    {130, "interrupted"},
+};
+const int cli_n_exit_codes = sizeof cli_exit_codes / sizeof *cli_exit_codes;
+
+static void say_exit_codes(const cli *c)
+{
+    int column = 0;
+    for (int i = 0; i < cli_n_exit_codes; i++) {
+        char text[96];
+        int last = i + 1 == cli_n_exit_codes;
+        int n = snprintf(text, sizeof text, "%s%d %s%s",
+                         i ? "" : "Exit codes: ", cli_exit_codes[i].code, cli_exit_codes[i].meaning,
+                         last ? "." : ",");
+        if (column && column + 1 + n > 98) column = 0, cli_say(c, "\n");
+        cli_say(c, "%s%s", column ? " " : "", text);
+        column += n + (column > 0);
+    }
+    cli_say(c, "\n");
+}
+
 static sqz_status help_one(const cli *c, sqz_error *err)
 {
     char name[128];
@@ -52,12 +83,8 @@ static sqz_status run_help(cli *c, sqz_error *err)
         cli_say(c, "  %-18s %s\n", k->name, k->summary);
         cJSON_AddItemToArray(list, cJSON_CreateString(k->name));
     }
-    cli_say(
-        c,
-        "\n`sqz COMMAND --help` has the options and examples of each.\n"
-        "\nExit codes: 0 done, 1 internal error, 2 usage or config, 3 model or data invalid,\n"
-        "4 plugin cannot be loaded, 5 no candidate meets the constraints, 6 budget spent before\n"
-        "any full evaluation, 7 storage, 8 remote, 9 resume conflict, 130 interrupted.\n");
+    cli_say(c, "\n`sqz COMMAND --help` has the options and examples of each.\n\n");
+    say_exit_codes(c);
     return SQZ_OK;
 }
 

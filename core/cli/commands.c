@@ -32,6 +32,8 @@ const command *const cli_commands[] = {
     &cmd_registry_verify,
     &cmd_registry_gc,
     &cmd_schema,
+    &cmd_completions,
+    &cmd_man,
     &cmd_help,
     &cmd_version,
     &cmd_worker,
