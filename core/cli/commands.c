@@ -15,6 +15,7 @@
 const command *const cli_commands[] = {
     &cmd_run,
     &cmd_plan,
+    &cmd_top,
     &cmd_report,
     &cmd_sync,
     &cmd_quantize,
@@ -32,6 +33,7 @@ const command *const cli_commands[] = {
     &cmd_registry_verify,
     &cmd_registry_gc,
     &cmd_schema,
+    &cmd_explain,
     &cmd_completions,
     &cmd_man,
     &cmd_help,
