@@ -91,7 +91,7 @@ int cli_main(int argc, char **argv);
 extern const command cmd_run, cmd_sync, cmd_plan, cmd_quantize, cmd_eval, cmd_generate, cmd_logits,
     cmd_tokenize, cmd_bench, cmd_estimate, cmd_plugin_list, cmd_plugin_info, cmd_registry_ls,
     cmd_registry_show, cmd_registry_tag, cmd_registry_verify, cmd_registry_gc, cmd_report,
-    cmd_schema, cmd_worker, cmd_help, cmd_version;
+    cmd_schema, cmd_worker, cmd_help, cmd_version, cmd_plugin_new, cmd_plugin_check;
 
 extern const command cmd_completions, cmd_man, cmd_explain, cmd_top;
 

@@ -3,6 +3,7 @@
  * `sqz --config pipeline.json` and `sqz --model M --dataset D` are `sqz run` without the word.  The
  * commands of the design that are not built yet are known by name, so that nobody hunts for a
  * typing mistake. */
+#include "check/check.h"
 #include "cli/cli.h"
 #include "cli/terminal.h"
 #include "host/host.h"
@@ -27,6 +28,8 @@ const command *const cli_commands[] = {
     &cmd_estimate,
     &cmd_plugin_list,
     &cmd_plugin_info,
+    &cmd_plugin_new,
+    &cmd_plugin_check,
     &cmd_registry_ls,
     &cmd_registry_show,
     &cmd_registry_tag,
@@ -198,6 +201,8 @@ int cli_main(int argc, char **argv)
         return 2;
     }
     if (strcmp(argv[1], "--scan-plugin") == 0 && argc == 3) return host_scan_main(argv[2]);
+    if (strcmp(argv[1], "--check-plugin") == 0 && argc == 6)
+        return check_child_main(argv[2], argv[3], argv[4], argv[5]);
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
         return run_command(&cmd_help, 0, NULL);
     if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)

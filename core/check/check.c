@@ -1,0 +1,425 @@
+/* check.c - the parent's side of `sqz plugin check`: one child a test, and what became of it.
+ *
+ * A child leads its own process group, works in a folder that is removed afterwards, and is killed
+ * with everything it started when its time is over.  It reports through one pipe: lines "@what it
+ * tries now", at the end one line of JSON with the verdict.  Left out: what is tested (cases_*.c).
+ */
+#include "check/check.h"
+#include "check/probe.h"
+#include "host/scan.h"
+#include "io/file.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { REPORT_FD = 3, MAX_REPORT = 64 << 10 };
+
+static const check_case *const tables[] = {cases_file,     cases_host,   cases_method,
+                                           cases_eval,     cases_search, cases_format,
+                                           cases_hardware, cases_manners};
+enum { N_TABLES = sizeof tables / sizeof *tables };
+
+static const check_case *case_at(int i)
+{
+    for (int t = 0; t < N_TABLES; t++)
+        for (const check_case *c = tables[t]; c->stage; c++)
+            if (i-- == 0) return c;
+    return NULL;
+}
+
+int check_tests(void)
+{
+    int n = 0;
+    while (case_at(n)) n++;
+    return n;
+}
+
+void check_test(int i, const char **stage, const char **name, const char **kind, const char **says)
+{
+    const check_case *c = case_at(i);
+    *stage = c->stage;
+    *name = c->name;
+    *kind = c->kind;
+    *says = c->says;
+}
+
+/* ---- one child ------------------------------------------------------------------------------- */
+typedef struct trial {
+    const check_options *options;
+    const char *program, *file, *work; /* work: the folder of the whole check */
+    pid_t pid;
+    int fd;
+    char report[MAX_REPORT];
+    size_t bytes;
+    int timed_out, stopped, status;
+    double seconds;
+} trial;
+
+/* environ with HOME and TMPDIR inside the work folder, so that what is left there is seen, and an
+ * allocator that counts exactly (no per-thread caches) and fills fresh memory with rubbish. */
+static char **child_environment(const char *work)
+{
+    static char tunables[] = "GLIBC_TUNABLES=glibc.malloc.tcache_count=0:glibc.malloc.perturb=165";
+    size_t n = 0, kept = 0;
+    while (environ[n]) n++;
+    char **list = calloc(n + 5, sizeof *list);
+    if (!list) return NULL;
+    for (size_t i = 0; i < n; i++)
+        if (strncmp(environ[i], "HOME=", 5) != 0 && strncmp(environ[i], "TMPDIR=", 7) != 0 &&
+            strncmp(environ[i], "GLIBC_TUNABLES=", 15) != 0)
+            list[kept++] = environ[i];
+    list[kept++] = tunables;
+    list[kept++] = path_format("HOME=%s/home", work);
+    list[kept++] = path_format("TMPDIR=%s/tmp", work);
+    return list;
+}
+
+static void free_environment(char **list)
+{
+    size_t n = 0;
+    while (list[n]) n++;
+    free(list[n - 1]);
+    free(list[n - 2]);
+    free(list);
+}
+
+static int spawn_with(trial *t, const char *folder, char **argv, int out)
+{
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attributes;
+    sigset_t set;
+    char **envp = child_environment(folder);
+    if (!envp) return ENOMEM;
+    char *said = path_format("%s/stdout", t->work), *cried = path_format("%s/stderr", t->work);
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, said, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    posix_spawn_file_actions_addopen(&files, STDERR_FILENO, cried, O_RDWR | O_CREAT | O_TRUNC,
+                                     0600);
+    posix_spawn_file_actions_adddup2(&files, out, REPORT_FD);
+    posix_spawn_file_actions_addclosefrom_np(&files, REPORT_FD + 1);
+    posix_spawn_file_actions_addchdir_np(&files, folder);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF |
+                                              POSIX_SPAWN_SETSIGMASK);
+    posix_spawnattr_setpgroup(&attributes, 0);
+    sigfillset(&set);
+    posix_spawnattr_setsigdefault(&attributes, &set);
+    sigemptyset(&set);
+    posix_spawnattr_setsigmask(&attributes, &set);
+    int failure = posix_spawn(&t->pid, t->program, &files, &attributes, argv, envp);
+    posix_spawn_file_actions_destroy(&files);
+    posix_spawnattr_destroy(&attributes);
+    free_environment(envp);
+    free(said);
+    free(cried);
+    return failure;
+}
+
+/* The child's own folders; the plugin may leave nothing in them. */
+static sqz_status make_folders(const trial *t, char **folder, sqz_error *err)
+{
+    *folder = path_format("%s/run", t->work);
+    char *home = path_format("%s/home", *folder), *tmp = path_format("%s/tmp", *folder);
+    sqz_status s = dir_remove(*folder, err);
+    if (!s) s = dir_make(home, err);
+    if (!s) s = dir_make(tmp, err);
+    free(home);
+    free(tmp);
+    return s;
+}
+
+static sqz_status start(trial *t, const check_case *c, const char *agent, sqz_error *err)
+{
+    int ends[2];
+    char *folder, seed[32], flag[] = "--check-plugin";
+    char *argv[] = {
+        (char *)t->program, flag, (char *)t->file, (char *)c->name, (char *)agent, seed, NULL};
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)t->options->seed);
+    sqz_status s = make_folders(t, &folder, err);
+    if (!s && pipe2(ends, O_CLOEXEC) != 0)
+        s = err_set(err, SQZ_E_INTERNAL, "cannot make a pipe: %s", strerror(errno));
+    if (!s) {
+        int failure = spawn_with(t, folder, argv, ends[1]);
+        close(ends[1]);
+        t->fd = ends[0];
+        fcntl(t->fd, F_SETFL, O_NONBLOCK);
+        if (failure) {
+            close(t->fd);
+            s = err_set(err, SQZ_E_INTERNAL, "cannot start %s: %s", t->program, strerror(failure));
+        }
+    }
+    free(folder);
+    return s;
+}
+
+/* Takes what stands in the pipe; 0 at its end.  What is beyond the room is dropped. */
+static int drain(trial *t)
+{
+    char chunk[4096];
+    for (;;) {
+        ssize_t n = read(t->fd, chunk, sizeof chunk);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return errno == EAGAIN;
+        if (n == 0) return 0;
+        size_t room = sizeof t->report - 1 - t->bytes, take = (size_t)n < room ? (size_t)n : room;
+        memcpy(t->report + t->bytes, chunk, take);
+        t->bytes += take;
+        t->report[t->bytes] = 0;
+    }
+}
+
+static int has_ended(pid_t pid)
+{
+    siginfo_t info = {0};
+    /* WNOWAIT: a zombie keeps its number, so that the group can be killed without hitting a
+     * stranger. */
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
+}
+
+static void collect(trial *t, double timeout_s)
+{
+    double begin = probe_now_s();
+    int open = 1, ended = 0;
+    while (!(ended = has_ended(t->pid)) && !t->stopped) {
+        if (probe_now_s() - begin > timeout_s) break;
+        struct pollfd p = {open ? t->fd : -1, POLLIN, 0};
+        poll(&p, 1, open ? 20 : 5);
+        if (open) open = drain(t);
+        if (t->options->stop) t->stopped = t->options->stop(t->options->ctx);
+    }
+    t->timed_out = !ended && !t->stopped;
+    kill(-t->pid, SIGKILL);
+    while (waitpid(t->pid, &t->status, 0) < 0 && errno == EINTR) continue;
+    if (open) drain(t);
+    close(t->fd);
+    t->seconds = probe_now_s() - begin;
+}
+
+/* ---- what became of it ----------------------------------------------------------------------- */
+/* Cuts the report: *doing is the last "@" line, the result the line of JSON; either may be "". */
+static const char *cut_report(char *report, const char **doing)
+{
+    const char *json = "";
+    *doing = "";
+    for (char *line = strtok(report, "\n"); line; line = strtok(NULL, "\n")) {
+        if (*line == '@') *doing = line + 1;
+        if (*line == '{') json = line;
+    }
+    return json;
+}
+
+/* The last line that the child wrote to stderr, printable; caller frees. */
+static char *last_words(const trial *t)
+{
+    char *path = path_format("%s/stderr", t->work), *text = NULL;
+    int64_t bytes = 0;
+    if (file_read(path, 16 << 20, &text, &bytes, NULL)) text = strdup("");
+    free(path);
+    for (size_t n = strlen(text); n > 0 && strchr(" \r\n", text[n - 1]); n--) text[n - 1] = 0;
+    char *line = strrchr(text, '\n');
+    char *words = path_format("%.300s", line ? line + 1 : text);
+    for (char *p = words; *p; p++)
+        if ((unsigned char)*p < ' ' || *p == 127) *p = ' ';
+    free(text);
+    return words;
+}
+
+static const char *judge(trial *t, const check_case *c, char *text, size_t size)
+{
+    const char *doing, *json = cut_report(t->report, &doing), *colon = *doing ? ": " : "";
+    json_doc *doc = NULL;
+    if (t->timed_out) {
+        snprintf(text, size, "did not finish within %g s%s%s", c->timeout_s, colon, doing);
+        return "timeout";
+    }
+    if (*json && WIFEXITED(t->status) && WEXITSTATUS(t->status) == 0 &&
+        json_parse(json, (int64_t)strlen(json), 0, "verdict", &doc, NULL) == SQZ_OK) {
+        static const char *const known[] = {"pass", "warn", "fail", "skip"};
+        const char *word = json_str(json_root(doc), "verdict", ""), *found = "fail";
+        snprintf(text, size, "%s", json_str(json_root(doc), "text", ""));
+        for (int i = 0; i < 4; i++)
+            if (strcmp(word, known[i]) == 0) found = known[i];
+        json_free(doc);
+        return found;
+    }
+    char *words = last_words(t);
+    const char *joint = *words ? "; it said: " : "";
+    if (WIFSIGNALED(t->status))
+        snprintf(text, size, "%s%s%s%s%s", strsignal(WTERMSIG(t->status)), colon, doing, joint,
+                 words);
+    else
+        snprintf(text, size, "ended the process with status %d%s%s%s%s", WEXITSTATUS(t->status),
+                 colon, doing, joint, words);
+    free(words);
+    return "crash";
+}
+
+/* ---- the walk over tests and agents ---------------------------------------------------------- */
+typedef struct walk {
+    const check_options *options;
+    trial *trial;
+    cJSON *tests, *counts;
+    int failed, ran;
+    int load_lost;      /* loading itself does not survive */
+    char lost[64][160]; /* agents whose ordinary use does not survive */
+    int n_lost;
+} walk;
+
+static int is_lost(const walk *w, const char *agent)
+{
+    for (int i = 0; i < w->n_lost; i++)
+        if (strcmp(w->lost[i], agent) == 0) return 1;
+    return 0;
+}
+
+static void record(walk *w, const check_row *row)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "stage", row->stage);
+    cJSON_AddStringToObject(o, "test", row->test);
+    if (row->agent) cJSON_AddStringToObject(o, "agent", row->agent);
+    cJSON_AddStringToObject(o, "verdict", row->verdict);
+    cJSON_AddStringToObject(o, "text", row->text);
+    json_add_num(o, "seconds", row->seconds);
+    cJSON_AddItemToArray(w->tests, o);
+    cJSON *count = json_get(w->counts, row->verdict);
+    cJSON_SetNumberValue(count, count->valuedouble + 1);
+    w->failed |= !strcmp(row->verdict, "fail") || !strcmp(row->verdict, "crash") ||
+                 !strcmp(row->verdict, "timeout");
+    if (w->options->done) w->options->done(w->options->ctx, row);
+}
+
+static sqz_status run_case(walk *w, const check_case *c, const char *agent, sqz_error *err)
+{
+    char text[1200];
+    check_row row = {.stage = c->stage, .test = c->name, .agent = agent, .text = text};
+    w->ran++;
+    if ((w->load_lost && !(c->flags & TEST_FILE)) ||
+        (agent && (c->flags & TEST_USES) && is_lost(w, agent))) {
+        row.verdict = "skip";
+        snprintf(text, sizeof text, "%s",
+                 w->load_lost ? "the file cannot be loaded" : "one ordinary use does not survive");
+        record(w, &row);
+        return SQZ_OK;
+    }
+    trial *t = w->trial;
+    t->bytes = 0;
+    t->report[0] = 0;
+    sqz_status s = start(t, c, agent ? agent : "-", err);
+    if (s) return s;
+    collect(t, c->timeout_s);
+    if (t->stopped) return err_set(err, SQZ_E_CANCELLED, "stopped in test %s", c->name);
+    row.verdict = judge(t, c, text, sizeof text);
+    row.seconds = t->seconds;
+    if (!*text) snprintf(text, sizeof text, "%s", c->says);
+    int dead = !strcmp(row.verdict, "crash") || !strcmp(row.verdict, "timeout");
+    if ((c->flags & TEST_LOADS) && (dead || !strcmp(row.verdict, "fail"))) w->load_lost = 1;
+    if ((c->flags & TEST_GATE) && dead && agent && w->n_lost < 64)
+        snprintf(w->lost[w->n_lost++], sizeof w->lost[0], "%s", agent);
+    record(w, &row);
+    return SQZ_OK;
+}
+
+/* The agents as the scan described them; an empty array when it failed. */
+static sqz_status run_all(walk *w, const cJSON *agents, sqz_error *err)
+{
+    sqz_status s = SQZ_OK;
+    const char *only = w->options->only;
+    const check_case *c;
+    for (int i = 0; (c = case_at(i)) && !s; i++) {
+        const cJSON *a;
+        if (only && strcmp(only, c->name) != 0) continue;
+        if (c->flags & (TEST_FILE | TEST_ONCE)) {
+            s = run_case(w, c, NULL, err);
+            continue;
+        }
+        cJSON_ArrayForEach(a, agents)
+        {
+            if (s || (c->kind && strcmp(c->kind, json_str(a, "kind", "")) != 0)) continue;
+            s = run_case(w, c, json_str(a, "id", ""), err);
+        }
+    }
+    return s;
+}
+
+static sqz_status check_name(const char *only, sqz_error *err)
+{
+    const char *names[256], *near;
+    const check_case *c;
+    int n = 0;
+    for (int i = 0; (c = case_at(i)) && n < 256; i++) {
+        if (only && !strcmp(only, c->name)) return SQZ_OK;
+        names[n++] = c->name;
+    }
+    near = only ? json_nearest(only, names, n) : NULL;
+    return only ? err_set(err, ERR_USAGE, "there is no test \"%s\"%s%s; --list shows them all",
+                          only, near ? "; did you mean " : "", near ? near : "")
+                : SQZ_OK;
+}
+
+static void describe_file(const char *file, cJSON *out, cJSON **agents)
+{
+    char digest[DIGEST_TEXT];
+    cJSON *description = NULL;
+    int deny = 0;
+    *agents = cJSON_AddArrayToObject(out, "agents");
+    if (sha256_file(file, digest, NULL) == SQZ_OK) cJSON_AddStringToObject(out, "digest", digest);
+    if (scan_file(file, 10, &description, &deny, NULL)) return;
+    const cJSON *a;
+    cJSON_ArrayForEach(a, json_get(description, "agents"))
+    {
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddStringToObject(o, "id", json_str(a, "id", ""));
+        cJSON_AddStringToObject(o, "kind", json_str(a, "kind", ""));
+        cJSON_AddStringToObject(o, "version", json_str(a, "version", ""));
+        cJSON_AddItemToArray(*agents, o);
+    }
+    cJSON_Delete(description);
+}
+
+sqz_status check_run(const check_options *options, cJSON *out, int *passed, sqz_error *err)
+{
+    static const char *const words[] = {"pass", "warn", "fail", "skip", "crash", "timeout"};
+    sqz_status s = check_name(options->only, err);
+    if (s) return s;
+    char *file = realpath(options->file, NULL), *program = host_program();
+    const char *tmp = getenv("TMPDIR");
+    char *work = path_format("%s/sqz-check-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    trial *t = calloc(1, sizeof *t);
+    if (!file || path_is_dir(file))
+        s = err_set(err, ERR_USAGE, "%s: %s; give the path of a plugin's .so file", options->file,
+                    file ? "is a folder" : strerror(errno));
+    else if (!program || !t || !mkdtemp(work))
+        s = err_set(err, SQZ_E_INTERNAL, "cannot make a folder in %s: %s", tmp ? tmp : "/tmp",
+                    strerror(errno));
+    if (!s) {
+        cJSON *agents;
+        walk w = {.options = options, .trial = t};
+        *t = (trial){.options = options, .program = program, .file = file, .work = work};
+        cJSON_AddStringToObject(out, "schema", "sqz.check/1");
+        cJSON_AddStringToObject(out, "file", file);
+        describe_file(file, out, &agents);
+        w.counts = cJSON_AddObjectToObject(out, "counts");
+        for (int i = 0; i < 6; i++) cJSON_AddNumberToObject(w.counts, words[i], 0);
+        w.tests = cJSON_AddArrayToObject(out, "tests");
+        s = run_all(&w, agents, err);
+        if (!s && !w.ran)
+            s = err_set(err, ERR_USAGE, "%s: test %s is for agents of another kind", options->file,
+                        options->only);
+        *passed = !s && !w.failed;
+        cJSON_AddBoolToObject(out, "passed", *passed);
+        dir_remove(work, NULL);
+    }
+    free(t);
+    free(work);
+    free(program);
+    free(file);
+    return s;
+}
