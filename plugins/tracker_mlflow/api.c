@@ -252,7 +252,7 @@ sqz_status api_upload(mlflow *m, const char *artifact_uri, const char *name, con
     if (a.status == 503 && a.body && strstr(a.body, "serve-artifacts"))
         s = sqz_failf(m->host, SQZ_E_UNSUPPORTED,
                       "%s is not stored: the server runs with --no-serve-artifacts", name);
-    else
+    else if (a.status < 200 || a.status > 299 || a.body_bytes) /* servers answer nothing, or {} */
         s = read_answer(m, "artifact upload", &a, NULL, code);
     m->http->release(m->host, &a);
     return s;
