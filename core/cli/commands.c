@@ -36,6 +36,7 @@ const command *const cli_commands[] = {
     &cmd_registry_verify,
     &cmd_registry_gc,
     &cmd_schema,
+    &cmd_doctor,
     &cmd_explain,
     &cmd_completions,
     &cmd_man,
@@ -56,7 +57,6 @@ static const struct {
     {"compare", "`sqz eval MODEL --dataset FILE` on both models gives the figures to compare"},
     {"export", "`sqz quantize --output DIR` and `sqz run` export what they make"},
     {"profile", "the `rules` of a step in pipeline.json give parts of a model their own settings"},
-    {"doctor", "`sqz plugin list` names plugins that cannot be loaded"},
 };
 
 const char *command_not_built(const char *word)
