@@ -3,11 +3,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps build quickstart check bench fuzz interop install clean
+.PHONY: help deps build quickstart check bench fuzz fault interop install clean
 
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 DESTDIR ?=
+POINTS ?= 200
 TIME ?= 60
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 
@@ -25,6 +26,7 @@ help:
 	@echo "make bench        speed of the bundled model, and of the peers where SQZ_PYTHON has them"
 	@echo "make interop      exported checkpoints in transformers (a venv under build/)"
 	@echo "make fuzz         fuzz every reader of foreign files, TIME=$(TIME) seconds each"
+	@echo "make fault        kill -9 at $(POINTS) random points and after every journal record; full disks"
 	@echo "make install      DESTDIR= PREFIX=$(PREFIX)"
 	@echo "make clean        remove build/"
 
@@ -75,6 +77,9 @@ bench: build
 
 interop: build
 	tests/interop/run.sh
+
+fault: build
+	python3 tests/fault/kill.py build/bin/sqz build/tests/sqz_fault_preload.so build/tests/fault_kill --points $(POINTS) --records all
 
 fuzz:
 	@cmake --preset fuzz >/dev/null

@@ -306,6 +306,12 @@ static int sweep_file(void *arg, const char *path, const char *name, const struc
     return 0;
 }
 
+/* Beside the database lie remembered digests; only what a kill left unfinished goes. */
+static int sweep_unfinished(void *arg, const char *path, const char *name, const struct stat *info)
+{
+    return strstr(name, ".tmp.") ? sweep_file(arg, path, name, info) : 0;
+}
+
 static int sweep_actions(void *arg, const char *path, const char *name, const struct stat *info)
 {
     sweep *s = arg;
@@ -331,6 +337,7 @@ static sqz_status sweep_all(sweep *s)
         if (st == SQZ_OK) st = second != SQZ_OK ? second : s->st;
     }
     if (st == SQZ_OK) st = file_each(tmp, sweep_file, s, s->err);
+    if (st == SQZ_OK) st = file_each(s->r->dir, sweep_unfinished, s, s->err);
     if (st == SQZ_OK) st = file_each(actions, sweep_actions, s, s->err);
     free(actions);
     free(tmp);

@@ -4,6 +4,7 @@
 #include "io/file.h"
 #include <ctype.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -127,6 +128,8 @@ static void add_steps(const run *r, const trial *t, cJSON *job)
 
 /* ---- running --------------------------------------------------------------------------------- */
 
+enum { ATTEMPTS = 3 };
+
 typedef struct watch {
     run *r;
     const trial *t;
@@ -186,30 +189,53 @@ static sqz_status note_start(run *r, const char *id, const char *rung, sqz_error
     return ledger_append(r, record, NULL, err);
 }
 
+/* Nothing in the worker sends these to itself: somebody else did, and neither the job nor its
+ * plugins are to blame.  (The kernel's and our own kills for memory are told apart in worker.c.) */
+static int killed_by_others(const worker_outcome *o)
+{
+    return o->state == OUTCOME_CRASHED && (o->signal == SIGKILL || o->signal == SIGTERM);
+}
+
+static sqz_status attempt_job(watch *w, const char *id, const cJSON *job, const char *dir,
+                              worker_outcome *o, sqz_error *err)
+{
+    run *r = w->r;
+    worker_hooks hooks = {on_progress, on_log, on_cancel, w};
+    worker_limits limits = {json_num(json_get(r->config->full, "hardware"), "job_timeout", 0),
+                            (int64_t)spec_num(r->spec, "memory_limit", 0)};
+    sqz_status s = dir_remove(dir, err);
+    if (!s) s = note_start(r, id, w->rung, err);
+    if (s) return s;
+    run_emit(r, RUN_EVENT_TRIAL_STARTED, w->t, w->rung, NULL, w->t->json);
+    if (r->options.job)
+        r->options.job(r->options.job_ctx, job, dir, &limits, &hooks, o);
+    else
+        worker_run(job, dir, &limits, &hooks, o);
+    return SQZ_OK;
+}
+
 static sqz_status execute(run *r, const trial *t, const char *id, const char *rung,
                           const cJSON *job, const cJSON **result, sqz_error *err)
 {
     char *dir = path_format("%s/jobs/%s.%s", r->dir, id, rung);
     watch w = {r, t, rung};
-    worker_hooks hooks = {on_progress, on_log, on_cancel, &w};
-    worker_limits limits = {json_num(json_get(r->config->full, "hardware"), "job_timeout", 0),
-                            (int64_t)spec_num(r->spec, "memory_limit", 0)};
     worker_outcome o = {0};
-    sqz_status s = dir_remove(dir, err);
-    if (!s) s = note_start(r, id, rung, err);
-    if (!s) {
-        run_emit(r, RUN_EVENT_TRIAL_STARTED, t, rung, NULL, t->json);
-        if (r->options.job)
-            r->options.job(r->options.job_ctx, job, dir, &limits, &hooks, &o);
-        else
-            worker_run(job, dir, &limits, &hooks, &o);
-        if (cancel_level(r, rung) && o.state != OUTCOME_OK)
-            s = JOB_CANCELLED;
-        else if (o.code ==
-                 ERR_STORAGE) /* a full disk fails the run, not one trial after the other */
-            s = err_set(err, ERR_STORAGE, "%s.%s: %s", id, rung, o.message);
-        else
-            s = ledger_append(r, result_record(id, rung, &o), result, err);
+    sqz_status s = SQZ_OK;
+    for (int attempt = 1; !s; attempt++) {
+        worker_outcome_free(&o);
+        s = attempt_job(&w, id, job, dir, &o, err);
+        if (s || attempt == ATTEMPTS || !killed_by_others(&o) || cancel_level(r, rung)) break;
+        records_sweep(r);
+        run_log(r, SQZ_LOG_WARN, "%s.%s: its worker was killed from outside; trying again", id,
+                rung);
+    }
+    if (s) { /* said */
+    } else if (cancel_level(r, rung) && o.state != OUTCOME_OK) {
+        s = JOB_CANCELLED;
+    } else if (o.code == ERR_STORAGE) { /* a full disk fails the run, not trial after trial */
+        s = err_set(err, ERR_STORAGE, "%s.%s: %s", id, rung, o.message);
+    } else {
+        s = ledger_append(r, result_record(id, rung, &o), result, err);
     }
     worker_outcome_free(&o);
     free(dir);

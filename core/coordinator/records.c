@@ -2,6 +2,7 @@
  * be made again from the journal. */
 #include "coordinator/state.h"
 #include "io/file.h"
+#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -323,4 +324,31 @@ sqz_status records_write_final(run *r, const char *state, sqz_error *err)
     if (!s) s = write_environment(r, err);
     if (!s && r->front) s = write_summary(r, err);
     return s ? s : records_write_run(r, state, err);
+}
+
+/* ---- what a kill leaves
+ * -------------------------------------------------------------------------- */
+
+/* NAME.tmp.PID or NAME.tmp.PID.N, as file_temp_name and the export make them. */
+static int is_unfinished(const char *name)
+{
+    const char *at = strstr(name, ".tmp.");
+    return at && at[5] && strspn(at + 5, "0123456789.") == strlen(at + 5);
+}
+
+void records_sweep(const run *r)
+{
+    static const char *const places[] = {"", "/items", "/models"};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char *dir = path_format("%s%s", r->dir, places[i]);
+        DIR *d = opendir(dir);
+        for (struct dirent *e; d && (e = readdir(d));) {
+            if (!is_unfinished(e->d_name)) continue;
+            char *path = path_format("%s/%s", dir, e->d_name);
+            (void)dir_remove(path, NULL); /* what cannot be removed disturbs nobody */
+            free(path);
+        }
+        if (d) closedir(d);
+        free(dir);
+    }
 }

@@ -287,6 +287,7 @@ static sqz_status continue_run(run *r, sqz_error *err)
         s = err_set(err, ERR_CONFLICT, "%s: its journal is empty; start a new run", r->dir);
     if (!s) s = ledger_take(r, "open", &open, err);
     if (s) return s;
+    records_sweep(r);
     replace_text(&r->id, json_str(open, "id", r->id));
     replace_text(&r->began, json_str(open, "began", r->began));
     r->spec = cJSON_Duplicate(json_get(open, "spec"), 1);

@@ -177,6 +177,9 @@ char *plan_refusal(const cJSON *spec, const prediction *);
 sqz_status records_write_run(run *, const char *state, sqz_error *err);
 sqz_status records_write_progress(run *, sqz_error *err); /* trials.jsonl, pareto.json */
 sqz_status records_write_final(run *, const char *state, sqz_error *err);
+/* Removes the temporary files that a killed session or worker left in the run folder; only while no
+ * worker runs. */
+void records_sweep(const run *);
 cJSON *records_fingerprint(const config *, const catalogue *, const cJSON *spec, const char *store,
                            sqz_error *err);
 

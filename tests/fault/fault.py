@@ -1,0 +1,131 @@
+"""Shared by the fault tests: a run of a second, the preload library's environment, and what must hold afterwards."""
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e"))
+import common  # noqa: E402
+
+LIMIT_S = 120
+SIGKILLED = -9
+
+
+class Bench:
+    """One program, one preload library, one work folder (in memory where it can be: every sync is then free)."""
+
+    def __init__(self, sqz, preload, work):
+        self.sqz, self.preload = sqz, preload
+        self.work = common.fresh(work)
+        self.count = os.path.join(self.work, "count")
+        self.config = tiny(self.work)
+
+    def place(self, name):
+        folder = common.fresh(os.path.join(self.work, name))
+        return os.path.join(folder, "run"), os.path.join(folder, "store")
+
+    def environment(self, store, fault=None, clock=None):
+        env = dict(os.environ, SQZ_REGISTRY=store, NO_COLOR="1", GOMP_SPINCOUNT="1000",
+                   XDG_CACHE_HOME=os.path.join(self.work, "cache"))
+        for name in ("SQZ_FAULT", "SQZ_FAULT_COUNT", "SQZ_FAULT_CLOCK", "LD_PRELOAD"):
+            env.pop(name, None)
+        if fault:
+            if os.path.exists(self.count):
+                os.unlink(self.count)
+            env.update(LD_PRELOAD=self.preload, SQZ_FAULT=fault, SQZ_FAULT_COUNT=self.count)
+        if clock:
+            env.update(LD_PRELOAD=self.preload, SQZ_FAULT_CLOCK=str(clock))
+        return env
+
+    def start(self, args, store, fault=None, clock=None, prefix=()):
+        return subprocess.Popen([*prefix, self.sqz, *args], env=self.environment(store, fault, clock), text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+
+    def call(self, args, store, fault=None, clock=None, expect=None, prefix=()):
+        p = self.start(args, store, fault, clock, prefix)
+        try:
+            out, err = p.communicate(timeout=LIMIT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(p.pid, 9)
+            out, err = p.communicate()
+            raise AssertionError(f"{args}: did not end in {LIMIT_S} s\n{err[-3000:]}")
+        if expect is not None and p.returncode != expect:
+            raise AssertionError(f"{' '.join(args)} ({fault}): exit {p.returncode}, expected {expect}\n"
+                                 f"{out[-1500:]}\n{err[-3000:]}")
+        return p.returncode, out, err
+
+    def run(self, out, store, **kw):
+        return self.call(["--config", self.config, "--output", out, "--yes"], store, **kw)
+
+    def resume(self, out, store, **kw):
+        """Continues what is there; a run that died before its journal began is begun."""
+        journal = os.path.join(out, "journal.jsonl")
+        if not os.path.exists(journal) or os.path.getsize(journal) == 0 or b"\n" not in open(journal, "rb").read():
+            shutil.rmtree(out, ignore_errors=True)
+            return self.run(out, store, **kw)
+        return self.call(["run", "--resume", out, "--yes"], store, **kw)
+
+    def counted(self):
+        """(calls counted, faults fired, what fired first)"""
+        if not os.path.exists(self.count):
+            return 0, 0, ""
+        data = open(self.count, "rb").read()
+        seen, fired = struct.unpack_from("<QQ", data)
+        return seen, fired, data[16:].split(b"\0")[0].decode(errors="replace")
+
+
+def tiny(folder, **changes):
+    """Three trials of round-to-nearest on a handful of items: about a second."""
+    config = {
+        "dataset": [{"source": os.path.join(common.DATA, "test.jsonl"), "window": 64, "limit": 4}],
+        "calibration": {"source": os.path.join(common.DATA, "calib.jsonl"), "samples": 4, "seq_len": 64},
+        "steps": [{"use": "org.sqz.rtn"}],
+        "budget": {"trials": 3},
+        "eval": {"bench": False, "proxy": {"limit": 2, "kl_tokens": 64}},
+    }
+    config.update(changes)
+    return common.pipeline(folder, **config)
+
+
+def wait_for_orphans(out):
+    deadline = time.monotonic() + 5
+    while common.orphans(out) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    left = common.orphans(out)
+    assert not left, f"orphans: {left}"
+
+
+def leftovers(*folders):
+    found = []
+    for folder in folders:
+        for base, dirs, files in os.walk(folder):
+            found += [os.path.join(base, f) for f in files + dirs if re.search(r"\.tmp\.\d+(\.\d+)?$", f)]
+            if os.path.basename(base) in ("tmp", "trash"):
+                found += [os.path.join(base, f) for f in files]
+    return found
+
+
+def settle(bench, out, store, want, what):
+    """After the resume: the same front, a clean store, nothing and nobody left."""
+    wait_for_orphans(out)
+    got = common.front(out)
+    assert got == want, f"{what}: another front\n{got}\n{want}"
+    bench.call(["registry", "verify"], store, expect=0)
+    bench.call(["registry", "gc", "--grace", "0s"], store, expect=0)
+    bench.call(["registry", "verify"], store, expect=0)
+    left = leftovers(out, store)
+    assert not left, f"{what}: left behind: {left}"
+    shutil.rmtree(os.path.dirname(out))
+    for name in os.listdir(os.path.dirname(bench.count)):
+        assert not name.startswith("core"), f"{what}: a core file"
+
+
+def work_folder(given):
+    """In memory when the machine has it."""
+    shm = f"/dev/shm/sqz-fault-{os.getpid()}"
+    if os.access("/dev/shm", os.W_OK) and os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize > 512 << 20:
+        return shm
+    return given
