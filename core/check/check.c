@@ -389,13 +389,15 @@ sqz_status check_run(const check_options *options, cJSON *out, int *passed, sqz_
     static const char *const words[] = {"pass", "warn", "fail", "skip", "crash", "timeout"};
     sqz_status s = check_name(options->only, err);
     if (s) return s;
-    char *file = realpath(options->file, NULL), *program = host_program();
+    char *file = realpath(options->file, NULL);
+    const char *why = file ? "is a folder" : strerror(errno);
+    char *program = host_program();
     const char *tmp = getenv("TMPDIR");
     char *work = path_format("%s/sqz-check-XXXXXX", tmp && *tmp ? tmp : "/tmp");
     trial *t = calloc(1, sizeof *t);
     if (!file || path_is_dir(file))
         s = err_set(err, ERR_USAGE, "%s: %s; give the path of a plugin's .so file", options->file,
-                    file ? "is a folder" : strerror(errno));
+                    why);
     else if (!program || !t || !mkdtemp(work))
         s = err_set(err, SQZ_E_INTERNAL, "cannot make a folder in %s: %s", tmp ? tmp : "/tmp",
                     strerror(errno));

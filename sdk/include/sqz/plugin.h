@@ -161,7 +161,8 @@ SQZ_EXPORT const sqz_plugin *sqz_plugin_v1(void);
 
 /* A plugin writes its parameters once as P(type, name, def, lo, hi, choices, flags, help).
  * SQZ_CALL declares the function from that list and builds the table from the same list: a
- * definition that disagrees does not compile.  For SQZ_TEXT `choices` is the default text. */
+ * definition that disagrees does not compile.  For SQZ_TEXT `choices` is the default text.  (The
+ * casts are for C++, where NULL is a number.) */
 #define SQZ_CTYPE_SQZ_INT int64_t
 #define SQZ_CTYPE_SQZ_REAL double
 #define SQZ_CTYPE_SQZ_BOOL int32_t
@@ -169,8 +170,9 @@ SQZ_EXPORT const sqz_plugin *sqz_plugin_v1(void);
 #define SQZ_CTYPE_SQZ_CHOICE int32_t
 #define SQZ_ARG(t, name, def, lo, hi, choices, flags, help) , SQZ_CTYPE_##t name
 #define SQZ_ROW(t, name, def, lo, hi, choices, flags, help)                                        \
-    {sizeof(sqz_param), t,  #name, help, (t) == SQZ_TEXT ? NULL : (choices),                       \
-     (t) == SQZ_TEXT ? (choices) : NULL, def, lo, hi, flags, 0},
+    {sizeof(sqz_param), t,  #name, help,                                                           \
+     (t) == SQZ_TEXT ? (const char *)0 : (const char *)(choices),                                  \
+     (t) == SQZ_TEXT ? (const char *)(choices) : (const char *)0, def, lo, hi, flags, 0},
 #define SQZ_CALL(fname, PARAMS)                                                                    \
     static sqz_status fname(const sqz_host *, void *, void *PARAMS(SQZ_ARG));                      \
     static const sqz_param fname##_params[] = {PARAMS(SQZ_ROW)};                                   \
