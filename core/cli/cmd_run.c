@@ -113,6 +113,7 @@ static void listeners_finish(listeners *l, cli *c)
     if (!l->tracking) return;
     tracking_finish(l->tracking, clock_s() - l->began_s);
     cJSON_AddItemToObject(c->json, "tracking", tracking_status(l->tracking));
+    json_add_num(c->json, "tracking_seconds", tracking_cost_s(l->tracking));
     tracking_close(l->tracking);
 }
 

@@ -22,6 +22,7 @@ struct tracking {
     cJSON *study, *objectives;
     sink sinks[MAX_SINKS];
     int n_sinks;
+    double cost_s; /* the caller's thread's */
 
     pthread_t writer;
     int started;
@@ -284,6 +285,7 @@ sqz_status tracking_open(const tracking_options *o, tracking **out, sqz_error *e
 {
     tracking *t = calloc(1, sizeof *t);
     if (!t) return err_set(err, SQZ_E_NOMEM, "trackers: out of memory");
+    double start = sink_now();
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->wake, NULL);
     pthread_cond_init(&t->idle, NULL);
@@ -301,6 +303,7 @@ sqz_status tracking_open(const tracking_options *o, tracking **out, sqz_error *e
         s = start_writer(t, err);
     }
     show_notes(t);
+    t->cost_s = sink_now() - start;
     if (s)
         tracking_close(t);
     else
@@ -312,8 +315,10 @@ sqz_status tracking_open(const tracking_options *o, tracking **out, sqz_error *e
 void tracking_observe(void *ctx, const run_event *e)
 {
     tracking *t = ctx;
+    double start = sink_now();
     enqueue(t, events_of_run(e, t->objectives));
     show_notes(t);
+    t->cost_s += sink_now() - start;
 }
 
 /* A study that goes on after an end says so first. */
@@ -400,9 +405,11 @@ int64_t tracking_undelivered(tracking *t)
 
 void tracking_finish(tracking *t, double elapsed_s)
 {
+    double start = sink_now();
     tracking_add_folder(t, EVENTS_ENDED);
     tracking_wait w = {.total_s = fmax(2, 0.01 * elapsed_s), .quiet_s = 0.5};
     tracking_drain(t, &w);
+    t->cost_s += sink_now() - start;
     int64_t left = tracking_undelivered(t);
     if (!left) return;
     char *line = path_format("%lld tracked events wait in %s/spool; `sqz sync %s` delivers them",
@@ -410,6 +417,11 @@ void tracking_finish(tracking *t, double elapsed_s)
     tell(t, SQZ_LOG_WARN, line);
     free(line);
     show_notes(t);
+}
+
+double tracking_cost_s(const tracking *t)
+{
+    return t->cost_s;
 }
 
 cJSON *tracking_status(tracking *t)

@@ -48,6 +48,8 @@ void tracking_finish(tracking *, double elapsed_s);
 /* [{"name","agent","events","delivered","rejected","error"}]; caller frees. */
 cJSON *tracking_status(tracking *);
 int64_t tracking_undelivered(tracking *);
+/* Seconds of the caller's thread that tracking has taken so far. */
+double tracking_cost_s(const tracking *);
 /* Stops the threads; what is under way is given up at its next tick. */
 void tracking_close(tracking *);
 #endif

@@ -32,7 +32,9 @@ static sqz_status trial_run(mlflow *m, const cJSON *data, int64_t time_ms, cJSON
     const char *id = get_str(data, "trial", NULL);
     char name[300];
     if (!id || !*id) return m->host->fail(m->host, SQZ_E_INVALID, "an event without its trial");
-    snprintf(name, sizeof name, "%.40s %.200s", id, get_str(data, "label", ""));
+    const char *label = get_str(data, "label", "");
+    int named = !strncmp(label, id, strlen(id)); /* "dense", "dense baseline" */
+    snprintf(name, sizeof name, "%.40s%s%.200s", named ? "" : id, named ? "" : " ", label);
     return runs_get(m, id, name, time_ms, run);
 }
 
