@@ -2,6 +2,7 @@
  *
  * The run itself knows no terminal and no signals; here its events become lines, and Ctrl-C becomes
  * run_cancel: the first stops asking and leaves a report, the second stops at once. */
+#include "cli/ask.h"
 #include "cli/study.h"
 #include "cli/terminal.h"
 #include "io/file.h"
@@ -139,6 +140,22 @@ static sqz_status drive(cli *c, run *r, listeners *l, sqz_error *err)
     return finished;
 }
 
+/* The configuration, with a person's answers for the key constraints that nobody set. */
+static sqz_status new_config(const cli *c, config **cfg, sqz_error *err)
+{
+    config_override answers[ASK_MOST];
+    int n = 0;
+    sqz_status s = study_config(c, cfg, err);
+    if (s || !ask_allowed(c)) return s;
+    s = ask_constraints(*cfg, answers, &n, err);
+    if (!s && !n) return SQZ_OK;
+    config_free(*cfg);
+    *cfg = NULL;
+    if (!s) s = study_config_with(c, answers, n, cfg, err);
+    for (int i = 0; i < n; i++) free((char *)answers[i].text);
+    return s;
+}
+
 static sqz_status run_command(cli *c, sqz_error *err)
 {
     catalogue *cat = NULL;
@@ -146,7 +163,7 @@ static sqz_status run_command(cli *c, sqz_error *err)
     run *r = NULL;
     listeners l = {.view = {.c = c}};
     const char *resume = cli_text(c, "resume");
-    sqz_status s = resume ? resume_conflicts(c, err) : study_config(c, &cfg, err);
+    sqz_status s = resume ? resume_conflicts(c, err) : new_config(c, &cfg, err);
     if (!s) s = cfg ? study_catalogue(c, cfg, &cat, err) : cli_catalogue(c, &cat, err);
     if (!s) {
         char *store = cli_registry_dir(c);

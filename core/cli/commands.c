@@ -28,6 +28,7 @@ const command *const cli_commands[] = {
     &cmd_estimate,
     &cmd_plugin_list,
     &cmd_plugin_info,
+    &cmd_plugin_why,
     &cmd_plugin_new,
     &cmd_plugin_check,
     &cmd_registry_ls,

@@ -60,6 +60,12 @@ static sqz_status add_budget(overrides *o, const char *text, sqz_error *err)
 
 sqz_status study_config(const cli *c, config **out, sqz_error *err)
 {
+    return study_config_with(c, NULL, 0, out, err);
+}
+
+sqz_status study_config_with(const cli *c, const config_override *more, int n_more, config **out,
+                             sqz_error *err)
+{
     if (cli_given(c, "target"))
         return err_set(err, ERR_USAGE,
                        "--target is not built yet; runs measure on this machine, and "
@@ -78,6 +84,7 @@ sqz_status study_config(const cli *c, config **out, sqz_error *err)
     if (cli_given(c, "seed")) add(&o, path_format("seed=%s", cli_text(c, "seed")), "--seed");
     n = cli_list(c, "set", &list);
     for (int i = 0; i < n; i++) add(&o, path_format("%s", list[i]), "--set");
+    for (int i = 0; i < n_more; i++) add(&o, path_format("%s", more[i].text), more[i].origin);
     if (!s) s = config_load(cli_text(c, "config"), o.rows, o.n, out, err);
     for (int i = 0; i < o.n; i++) free((char *)o.rows[i].text);
     free(o.rows);

@@ -32,6 +32,9 @@
     }
 
 sqz_status study_config(const cli *, config **out, sqz_error *err);
+/* The same with further overrides behind those of the command line. */
+sqz_status study_config_with(const cli *, const config_override *more, int n_more, config **out,
+                             sqz_error *err);
 /* --plugin-path before the configuration's paths; its allow and deny lists. */
 sqz_status study_catalogue(const cli *, const config *, catalogue **out, sqz_error *err);
 

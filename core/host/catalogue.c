@@ -26,6 +26,8 @@ typedef struct agent_list {
 struct catalogue {
     agent_list agents;
     agent_list excluded; /* by allow or deny: known only for messages */
+    char **rules;        /* [excluded.n] which of them, and why */
+    int rule_room;
     problem *problems;
     int n_problems, problem_room;
     char **seen; /* real paths of folders and files already looked at */
@@ -115,18 +117,30 @@ static agent_info *agent_read(const cJSON *json, const file_identity *file)
     return a;
 }
 
-static int named(const agent_info *a, const char *const *names, int n)
+/* The entry that names the agent, or NULL. */
+static const char *named(const agent_info *a, const char *const *names, int n)
 {
     for (int i = 0; i < n; i++)
-        if (!strcmp(names[i], a->id) || !strcmp(names[i], short_name(a->id))) return 1;
-    return 0;
+        if (!strcmp(names[i], a->id) || !strcmp(names[i], short_name(a->id))) return names[i];
+    return NULL;
+}
+
+static void exclude(catalogue *c, agent_info *a, const char *denied)
+{
+    c->rules = grow(c->rules, c->excluded.n, &c->rule_room, sizeof *c->rules);
+    c->rules[c->excluded.n] =
+        denied ? path_format("plugins.deny names \"%s\"", denied)
+               : path_format("plugins.allow is set (%d named) and does not name it",
+                             c->options->n_allow);
+    list_add(&c->excluded, a);
 }
 
 static void take_agent(catalogue *c, agent_info *a)
 {
     const catalogue_options *o = c->options;
-    if (named(a, o->deny, o->n_deny) || (o->n_allow > 0 && !named(a, o->allow, o->n_allow))) {
-        list_add(&c->excluded, a);
+    const char *denied = named(a, o->deny, o->n_deny);
+    if (denied || (o->n_allow > 0 && !named(a, o->allow, o->n_allow))) {
+        exclude(c, a, denied);
         return;
     }
     for (int i = 0; i < c->agents.n && !a->shadowed; i++)
@@ -329,7 +343,11 @@ void catalogue_close(catalogue *c)
 {
     if (!c) return;
     for (int i = 0; i < c->agents.n; i++) agent_free(c->agents.at[i]);
-    for (int i = 0; i < c->excluded.n; i++) agent_free(c->excluded.at[i]);
+    for (int i = 0; i < c->excluded.n; i++) {
+        agent_free(c->excluded.at[i]);
+        free(c->rules[i]);
+    }
+    free(c->rules);
     for (int i = 0; i < c->n_problems; i++) {
         free(c->problems[i].file);
         free(c->problems[i].why);
@@ -361,6 +379,22 @@ void catalogue_problem(const catalogue *c, int i, const char **file, const char 
 {
     *file = c->problems[i].file;
     *why = c->problems[i].why;
+}
+
+int catalogue_excluded(const catalogue *c)
+{
+    return c->excluded.n;
+}
+
+const agent_info *catalogue_excluded_at(const catalogue *c, int i, const char **rule)
+{
+    *rule = c->rules[i];
+    return c->excluded.at[i];
+}
+
+const char *catalogue_seen(const catalogue *c, int i)
+{
+    return i >= 0 && i < c->n_seen ? c->seen[i] : NULL;
 }
 
 const agent_info *catalogue_best(const catalogue *c, const char *kind)

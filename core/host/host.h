@@ -47,6 +47,11 @@ const agent_info *catalogue_at(const catalogue *, int i);
 /* Problem files: path and why, for `sqz plugin list`. */
 int catalogue_problems(const catalogue *);
 void catalogue_problem(const catalogue *, int i, const char **file, const char **why);
+/* Agents that are installed and hidden by allow or deny; *rule: the sentence that says which. */
+int catalogue_excluded(const catalogue *);
+const agent_info *catalogue_excluded_at(const catalogue *, int i, const char **rule);
+/* Folders and files that were looked at, in order (real paths); NULL behind the last one. */
+const char *catalogue_seen(const catalogue *, int i);
 /* By kind ("method/1") and name: a full id, or its last part when unique ("gptq").  ERR_USAGE with the
  * nearest name when unknown. */
 sqz_status catalogue_find(const catalogue *, const char *kind, const char *name,

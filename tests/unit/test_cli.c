@@ -100,6 +100,16 @@ static const struct {
     {"$SQZ explain seed --set seed=7", 0, "= 7  (--set)", NULL},
     {"$SQZ explain constraints.max_accuracy_drop --model $MODEL --dataset $DATA/test.jsonl", 0,
      "would use 0.02", NULL},
+    {"$SQZ plugin why rtn", 0, "used  org.sqz.rtn", NULL},
+    {"$SQZ plugin why gtpq", 2, "searched, in this order", "did you mean"},
+    {"echo '{\"plugins\":{\"deny\":[\"rtn\"]}}' >$T/deny.json; $SQZ plugin why rtn --config "
+     "$T/deny.json",
+     0, "plugins.deny names \"rtn\"", NULL},
+    {"mkdir -p $T/sh; cp $PLUGINS/method_rtn.so $T/sh; $SQZ plugin why rtn --plugin-path $T/sh", 0,
+     "shadowed  org.sqz.rtn", NULL},
+    {"mkdir -p $T/bad; echo x >$T/bad/broken.so; $SQZ plugin why broken --plugin-path $T/bad", 0,
+     "unusable", NULL},
+    {"$SQZ plugin why $T/bad/broken.so", 0, "broken.so", NULL},
     {"$SQZ top $T/none", 3, NULL, "no such run folder"},
     {"$SQZ completions tcsh", 2, NULL, "bash, zsh or fish"},
     {"$SQZ man plugin list", 0, ".SH OPTIONS", NULL},
@@ -430,6 +440,7 @@ static void set_up(void)
     ck_assert_ptr_nonnull(mkdtemp(folder));
     setenv("SQZ", SQZ, 1);
     setenv("MODEL", MODEL, 1);
+    setenv("PLUGINS", SQZ_PLUGIN_DIR, 1);
     setenv("DATA", DATA, 1);
     setenv("T", folder, 1);
     unsetenv("NO_COLOR");
