@@ -39,7 +39,8 @@ char *object_path(const registry *r, const char *digest)
 {
     if (!digest_valid(digest)) return NULL;
     char *path = object_location(r, digest);
-    if (access(path, R_OK) == 0) return path;
+    struct stat info; /* a link is no object: what it points to can change */
+    if (lstat(path, &info) == 0 && S_ISREG(info.st_mode) && access(path, R_OK) == 0) return path;
     free(path);
     return NULL;
 }

@@ -60,7 +60,7 @@ static sqz_status read_ids(job *j, const char *text, int64_t bytes, int32_t **id
             double v = item->valuedouble, size = (double)tokenizer_size(j->tok);
             if (!cJSON_IsNumber(item) || !(v >= 0 && v < size) || v != (double)(int32_t)v) {
                 s = err_set(err, ERR_USAGE,
-                            "id %lld of the array is no id of this tokenizer (0..%.0f)",
+                            "entry %lld of the array is no id of this tokenizer (0..%.0f)",
                             (long long)*n, size - 1);
                 break;
             }

@@ -71,6 +71,7 @@ cJSON *config_expand(const cJSON *given)
  * enough for `plan`; whoever opens it says what is missing). */
 static char *resolve_file(const char *text, const char *base_dir)
 {
+    if (!*text) return path_format("%s", ""); /* not the folder itself */
     char *joined = text[0] == '/' || !base_dir ? path_format("%s", text)
                                                : path_format("%s/%s", base_dir, text);
     char *real = realpath(joined, NULL);

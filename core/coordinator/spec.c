@@ -181,6 +181,10 @@ static sqz_status infer_model(builder *b)
         if (b->err) *b->err = local;
         return s;
     }
+    if (b->config->model[0] == '/' ||
+        b->config->model[0] == '.') /* a path, so no name to guess by */
+        return err_set(b->err, ERR_MODEL, "%s: no model folder (it holds no config.json)",
+                       b->config->model);
     model_by_name(b);
     return SQZ_OK;
 }

@@ -18,6 +18,8 @@ static sqz_status read_object(const char *dir, const char *name, cJSON **out, sq
         s = json_read(path, MAX_FILE, 0, &doc, err);
         if (s)
             s = err_set(err, ERR_MODEL, "%s", err->text);
+        else if (!cJSON_IsObject(json_root(doc)))
+            s = err_set(err, ERR_MODEL, "%s: is no JSON object", path);
         else
             *out = cJSON_Duplicate(json_root(doc), 1);
         json_free(doc);

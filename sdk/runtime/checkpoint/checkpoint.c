@@ -4,8 +4,10 @@
  * its shard.  Tensor pages are not touched.  Digests are in checkpoint_digest.c. */
 #include "checkpoint/checkpoint.h"
 #include "json/json.h"
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +32,29 @@ static int ends_with(const char *text, const char *tail)
     return n >= m && !strcmp(text + n - m, tail);
 }
 
+/* There are no safetensors.  A pickle is a program: it is named and never opened. */
+static sqz_status refuse_pickle(const char *dir, sqz_error *err)
+{
+    static const char *const endings[] = {".bin", ".bin.index.json", ".pt",
+                                          ".pth", ".ckpt",           ".pkl"};
+    char found[256] = "";
+    const struct dirent *e;
+    DIR *d = opendir(dir);
+    while (d && (e = readdir(d)))
+        for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+            if (ends_with(e->d_name, endings[i]) && (!*found || strcmp(e->d_name, found) < 0))
+                snprintf(found, sizeof found, "%s", e->d_name);
+    if (d) closedir(d);
+    if (!*found) return err_set(err, ERR_MODEL, "%s: neither " SINGLE " nor " INDEX " in it", dir);
+    return err_set(
+        err, ERR_MODEL,
+        "%s: only %s, a pickle, which can execute code and is never read; if you trust "
+        "it, convert it: python3 -c 'from transformers import AutoModelForCausalLM as M; "
+        "M.from_pretrained(\"%.300s\").save_pretrained(\"NEW\", "
+        "safe_serialization=True)'",
+        dir, found, dir);
+}
+
 static sqz_status check_folder(const char *dir, sqz_error *err)
 {
     if (!path_exists(dir))
@@ -48,13 +73,7 @@ static sqz_status check_folder(const char *dir, sqz_error *err)
     if (!has(dir, "config.json"))
         return err_set(err, ERR_MODEL, "%s: no config.json in it; is this a model folder?", dir);
     if (has(dir, SINGLE) || has(dir, INDEX)) return SQZ_OK;
-    if (has(dir, "pytorch_model.bin") || has(dir, "pytorch_model.bin.index.json"))
-        return err_set(
-            err, ERR_MODEL,
-            "%s: only pytorch_model.bin, a pickle, which can execute code; save the model "
-            "as safetensors",
-            dir);
-    return err_set(err, ERR_MODEL, "%s: neither " SINGLE " nor " INDEX " in it", dir);
+    return refuse_pickle(dir, err);
 }
 
 /* ---- shards ---------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { READ_BYTES = 1 << 20 };
@@ -63,8 +64,14 @@ void sha256_buffer(const void *data, size_t bytes, char digest[DIGEST_TEXT])
 
 sqz_status sha256_file(const char *path, char digest[DIGEST_TEXT], sqz_error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat info;
+    int fd =
+        open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer would block */
     if (fd < 0) return err_set(err, SQZ_E_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (fstat(fd, &info) < 0 || !S_ISREG(info.st_mode)) {
+        close(fd);
+        return err_set(err, SQZ_E_IO, "%s: not a regular file", path);
+    }
     (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     void *buffer = malloc(READ_BYTES);
     if (!buffer) {

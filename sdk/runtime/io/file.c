@@ -65,13 +65,15 @@ static sqz_status read_all(int fd, const char *path, int64_t hint, int64_t max_b
 sqz_status file_read(const char *path, int64_t max_bytes, char **data, int64_t *bytes,
                      sqz_error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* Opening a pipe that nobody writes to would wait for ever; reading one gives its end at once.
+     */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return read_error(path, err);
     struct stat info;
     char *text = NULL;
     int64_t n = 0;
     sqz_status st;
-    if (fstat(fd, &info) < 0)
+    if (fstat(fd, &info) < 0 || fcntl(fd, F_SETFL, 0) < 0)
         st = read_error(path, err);
     else if (S_ISREG(info.st_mode) && info.st_size > max_bytes)
         st = err_set(err, SQZ_E_IO, "%s: %lld bytes, more than the limit of %lld", path,
@@ -88,10 +90,15 @@ sqz_status file_read(const char *path, int64_t max_bytes, char **data, int64_t *
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
+static const char *room_hint(int failure)
+{
+    return failure == ENOSPC || failure == EDQUOT ? "; free some space and try again" : "";
+}
+
 static sqz_status write_error(const char *path, sqz_error *err)
 {
-    const char *hint = errno == ENOSPC || errno == EDQUOT ? "; free some space and try again" : "";
-    return err_set(err, ERR_STORAGE, "%s: cannot be written: %s%s", path, strerror(errno), hint);
+    return err_set(err, ERR_STORAGE, "%s: cannot be written: %s%s", path, strerror(errno),
+                   room_hint(errno));
 }
 
 sqz_status file_pwrite(int fd, const char *path, const void *data, int64_t bytes, int64_t offset,
@@ -181,7 +188,8 @@ sqz_status file_printf(const char *path, sqz_error *err, const char *fmt, ...)
 
 sqz_status file_map_open(const char *path, file_map *out, sqz_error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd =
+        open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer would block */
     if (fd < 0) return read_error(path, err);
     struct stat info;
     if (fstat(fd, &info) < 0) {
@@ -237,11 +245,13 @@ sqz_status dir_make(const char *path, sqz_error *err)
         if (*p && *p != '/') continue;
         char c = *p;
         *p = 0;
-        if (mkdir(copy, 0777) < 0 && !path_is_dir(copy)) {
-            if (errno == EEXIST)
+        int failure = mkdir(copy, 0777) < 0 ? errno : 0; /* path_is_dir changes errno */
+        if (failure && !path_is_dir(copy)) {
+            if (failure == EEXIST)
                 st = err_set(err, ERR_STORAGE, "%s: exists and is not a folder", copy);
             else
-                st = err_set(err, ERR_STORAGE, "%s: cannot be created: %s", copy, strerror(errno));
+                st = err_set(err, ERR_STORAGE, "%s: cannot be created: %s%s", copy,
+                             strerror(failure), room_hint(failure));
         }
         *p = c;
         if (!c) break;
