@@ -1,0 +1,100 @@
+"""docs/write-a-plugin.md as a new user follows it: every sh block is run, in order, in one folder,
+against an installation under DESTDIR; then the other kinds of `sqz plugin new` and the examples.
+
+    python3 write_a_plugin.py SQZ WORKDIR
+"""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import common
+
+KINDS = ("method", "eval", "search", "format", "hardware", "tracker")
+
+
+def sh(text, folder, env, expect=0):
+    p = subprocess.run(["bash", "-euo", "pipefail", "-c", text], cwd=folder, env=env, capture_output=True, text=True)
+    if (p.returncode == 0) != (expect == 0):
+        sys.exit(f"{text}\nexit {p.returncode}\n--- stdout\n{p.stdout[-3000:]}\n--- stderr\n{p.stderr[-3000:]}")
+    return p.stdout + p.stderr
+
+
+def install(sqz, work):
+    build = os.path.dirname(os.path.dirname(os.path.abspath(sqz)))
+    env = dict(os.environ, DESTDIR=f"{work}/dest")
+    subprocess.run(["cmake", "--install", build, "--prefix", "/opt/sqz"], env=env, check=True, stdout=subprocess.DEVNULL)
+    return f"{work}/dest/opt/sqz"
+
+
+def installed_whole(prefix):
+    for name in ("bin/sqz", "include/sqz/sqz.h", "include/sqz/plugin.h", "share/pkgconfig/sqz-sdk.pc", "share/cmake/sqz-sdk/sqz-sdkConfig.cmake",
+                 "share/sqz/template/common/Makefile", "share/sqz/plugin.map", "share/sqz/configs", "lib/sqz/plugins/method_rtn.so"):
+        assert os.path.exists(f"{prefix}/{name}"), f"not installed: {name}"
+    assert not os.path.exists(f"{prefix}/include/json"), "headers of the runtime are installed"
+
+
+def follow_the_page(page, folder, env):
+    blocks = re.findall(r"```sh\n(.*?)```", open(page, encoding="utf-8").read(), re.S)
+    assert len(blocks) >= 8, len(blocks)
+    state = ""  # exports of earlier blocks live on, as in one terminal
+    for block in blocks:
+        sh(state + block, folder, env)
+        state += "".join(line + "\n" for line in block.splitlines() if line.startswith("export "))
+    members = common.load(f"{folder}/run", "pareto.json")["members"]
+    assert members and all(s["use"] == "com.acme.mymethod" for m in members for s in m["steps"]), members
+    check = json.load(open(f"{folder}/check.json", encoding="utf-8"))
+    assert check["passed"] and check["schema"] == "sqz.check/1", check
+    return len(blocks), len(members)
+
+
+def every_kind(folder, env):
+    for kind in KINDS:
+        name = f"a_{kind}"
+        sh(f"sqz plugin new {name} --kind {kind}", folder, env)
+        source = open(f"{folder}/{name}/{name}.c", encoding="utf-8").read()
+        assert len(source.splitlines()) < 100 and "@" not in re.sub(r"\S+@\S+\.\S+", "", source), kind
+        sh(f"make -C {name} CFLAGS='-O2 -Wall -Wextra -Werror' && make -C {name} check", folder, env)
+        sh(f"cmake -S {name} -B {name}/build -DCMAKE_PREFIX_PATH=$PREFIX -DCMAKE_C_FLAGS='-Wall -Wextra -Werror' && cmake --build {name}/build && "
+           f"ctest --test-dir {name}/build", folder, env)
+    said = sh("sqz plugin new a_data --kind data", folder, env, expect=2)
+    assert "data" in said and "cannot be made yet" in said, said
+    said = sh("sqz plugin new a_method --kind method", folder, env, expect=2)
+    assert "exists already" in said, said
+    assert "no name" in sh("sqz plugin new 'Bad Name'", folder, env, expect=2)
+    needed = sh("readelf -d a_method/a_method.so", folder, env)
+    assert "sqz" not in re.findall(r"NEEDED.*", needed).__str__(), needed
+
+
+def the_examples(folder, env):
+    shutil.copytree(os.path.join(common.ROOT, "examples/plugins"), f"{folder}/examples")
+    for name, so in (("ternary", "ternary"), ("eval_repetition", "eval_repetition"), ("median_cpp", "median")):
+        sh(f"make -C examples/{name} && make -C examples/{name} check", folder, env)
+        assert os.path.exists(f"{folder}/examples/{name}/{so}.so")
+    for method, so in (("ternary", "ternary/ternary"), ("median", "median_cpp/median")):
+        sh(f"sqz quantize $MODEL --method {method} --plugin-path examples/{so}.so --output q_{method}", folder, env)
+        sh(f"sqz eval q_{method} --dataset $DATA/test.jsonl --limit 4 --json q_{method}.json", folder, env)
+    sh("sqz eval $MODEL --dataset $DATA/test.jsonl --limit 8 --use repetition --plugin-path examples/eval_repetition/eval_repetition.so --json r.json", folder, env)
+    result = next(iter(json.load(open(f"{folder}/r.json", encoding="utf-8"))["results"].values()))
+    assert 0 <= result["repetition"] <= 1, result
+
+
+def main(sqz, work):
+    work = common.fresh(work)
+    prefix, folder = install(sqz, work), f"{work}/desk"
+    os.makedirs(folder)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("SQZ_", "XDG_"))}
+    env.update(PREFIX=prefix, MODEL=common.MODEL, DATA=common.DATA, HOME=f"{work}/home", NO_COLOR="1", SQZ_REGISTRY=f"{work}/store")
+    installed_whole(prefix)
+    blocks, members = follow_the_page(os.path.join(common.ROOT, "docs/write-a-plugin.md"), folder, env)
+    print(f"the page: {blocks} blocks run, {members} members on the front", flush=True)
+    env.update(PATH=f"{prefix}/bin:{env['PATH']}", PKG_CONFIG_PATH=f"{prefix}/share/pkgconfig")
+    every_kind(folder, env)
+    print(f"plugin new: {len(KINDS)} kinds built by make and by cmake, and fit", flush=True)
+    the_examples(folder, env)
+    print("examples: built, fit and used")
+
+
+main(sys.argv[1], os.path.abspath(sys.argv[2]))
