@@ -100,6 +100,9 @@ def tokenizers():
             "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": True},
             "normalizer": {"type": "NFKC"}, "decoder": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always"}}
     write("tokenizer", "metaspace", json.dumps(meta))
+    # found by the fuzzer: only empty words, so that no text had been allocated
+    write("tokenizer", "empty_word", '{"model":{"vocab":{"ab":5,"":0},"merges":[]},"decoder":{"type":"Metaspace","prepend_scheme":"always"}}')
+    write("tokenizer", "only_empty_word", '{"model":{"vocab":{"":0},"merges":[]},"decoder":{"type":"Fuse"}}')
     digits = {**byte_level, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
         {"type": "Digits", "individual_digits": True}, {"type": "Punctuation"}, {"type": "Whitespace"},
         {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True}]}, "normalizer": {"type": "Lowercase"}}

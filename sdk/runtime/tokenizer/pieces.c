@@ -67,6 +67,7 @@ void pieces_clear(pieces *p)
 void pieces_add_span(pieces *p, int64_t at, int64_t n)
 {
     if (p->failed) return;
+    if (!p->text.at) text_room(&p->text, 1); /* spans of nothing but empty words have an address */
     if (p->n == p->room) {
         int64_t room = grow(&p->spans, p->room, 2 * p->room, sizeof *p->spans);
         if (!room) {
