@@ -336,10 +336,11 @@ static void add_study_tags(cJSON *tags, const cJSON *run)
     free(text);
 }
 
-static int64_t started_ms(const cJSON *run)
+/* "started" or "updated" of run.json. */
+static int64_t time_of(const cJSON *run, const char *key)
 {
     struct tm tm = {0};
-    const char *text = json_str(run, "started", "");
+    const char *text = json_str(run, key, "");
     if (!strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm)) return events_now_ms();
     return (int64_t)timegm(&tm) * 1000;
 }
@@ -366,7 +367,7 @@ static cJSON *study_json(const report_data *data)
     copy(j, "model", json_get(run, "model"));
     copy(j, "datasets", json_get(json_get(run, "config_full"), "dataset"));
     copy(j, "objectives", json_get(json_get(json_get(run, "spec"), "objectives"), "value"));
-    cJSON_AddNumberToObject(j, "started_ms", (double)started_ms(run));
+    cJSON_AddNumberToObject(j, "started_ms", (double)time_of(run, "started"));
     copy(j, "version", json_get(json_get(run, "versions"), "sqz"));
     copy(j, "seed", json_get(run, "seed"));
     add_study_params(cJSON_AddObjectToObject(j, "params"), run);
@@ -466,9 +467,10 @@ static cJSON *end_of_study(const char *dir, const report_data *data)
         copy(r, "artifact", json_get(best, "artifact"));
         copy(r, "format", json_get(best, "format"));
     }
-    return record(
-        "end",
-        path_format("end/%s/%lld", json_str(j, "state", ""), (long long)journal_records(dir)), j);
+    char *key = path_format("end/%s/%lld", state, (long long)journal_records(dir));
+    cJSON *r = record("end", key, j);
+    cJSON_SetNumberValue(json_get(r, "time_ms"), (double)time_of(data->run, "updated"));
+    return r;
 }
 
 static void add_history(const report_data *data, cJSON *list)

@@ -407,7 +407,8 @@ void tracking_finish(tracking *t, double elapsed_s)
 {
     double start = sink_now();
     tracking_add_folder(t, EVENTS_ENDED);
-    tracking_wait w = {.total_s = fmax(2, 0.01 * elapsed_s), .quiet_s = 0.5};
+    /* with what was spent before, less than one percent */
+    tracking_wait w = {.total_s = fmax(0.3, 0.008 * elapsed_s), .quiet_s = 0.5};
     tracking_drain(t, &w);
     t->cost_s += sink_now() - start;
     int64_t left = tracking_undelivered(t);

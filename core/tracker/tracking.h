@@ -41,8 +41,8 @@ typedef struct tracking_wait {
     void *ctx;
 } tracking_wait;
 void tracking_drain(tracking *, const tracking_wait *);
-/* The end of a run, as `sqz run` does it: folder, then a wait of at most 2 s or 1 % of elapsed_s.
- */
+/* The end of a run, as `sqz run` does it: folder, then a wait of at most 0.3 s or 0.8 % of
+ * elapsed_s. */
 void tracking_finish(tracking *, double elapsed_s);
 
 /* [{"name","agent","events","delivered","rejected","error"}]; caller frees. */

@@ -269,6 +269,7 @@ START_TEST(faults_change_nothing)
         tracking *t = start(dir, trackers);
         tell_run(t);
         tracking_add_folder(t, 1);
+        for (int n = 0; n < 20000 && !atomic_load(&d.requests); n++) usleep(1000);
         int times = f == FAULT_429 ? 1 : 8; /* that one asks for a second each time */
         for (int i = 0; i < times && tracking_undelivered(t) > 0; i++) {
             double_fault(&d, (fault)f, 1);
@@ -587,7 +588,9 @@ START_TEST(plain_files)
                                   "\"folder\":\"/proc/nowhere\"}}]");
     tracking *t = start(dir, trackers);
     tell_run(t);
-    tracking_finish(t, 1);
+    tracking_wait w = {.total_s = 20, .quiet_s = 5};
+    tracking_add_folder(t, 1);
+    tracking_drain(t, &w);
     cJSON *status = tracking_status(t);
     int64_t n = json_int(cJSON_GetArrayItem(status, 0), "events", 0);
     ck_assert_int_eq(json_int(cJSON_GetArrayItem(status, 0), "delivered", 0), n);
@@ -599,7 +602,6 @@ START_TEST(plain_files)
     ck_assert_int_eq(unlink(state), 0);
     ck_assert_int_eq(truncate(events, 900), 0);
     t = start(dir, NULL);
-    tracking_wait w = {.total_s = 20, .quiet_s = 1};
     tracking_drain(t, &w);
     tracking_close(t);
     ck_assert_int_eq(count_lines(events), n);
