@@ -1,0 +1,196 @@
+"""Runs tracked on a real MLflow server (loopback): what appears there, kills half-way, a server that dies.
+
+    python3 tests/interop/mlflow.py [SQZ [WORKDIR]]
+
+Uses the interpreter in $SQZ_MLFLOW_PYTHON when set, else makes a virtual environment under build/.  Not part of `make check`.
+"""
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path = [p for p in sys.path if os.path.abspath(p or ".") != HERE]  # this file is not the mlflow package
+
+try:
+    from mlflow.tracking import MlflowClient
+except ImportError:
+    python = os.environ.get("SQZ_MLFLOW_PYTHON")
+    venv = os.path.join(ROOT, "build/venv-mlflow")
+    if not python:
+        python = os.path.join(venv, "bin/python")
+        if not os.path.exists(os.path.join(venv, ".ready")):
+            print(f"mlflow: making {venv}", flush=True)
+            subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+            subprocess.run([python, "-m", "pip", "install", "-q", "mlflow"], check=True)
+            open(os.path.join(venv, ".ready"), "w").close()
+    if os.environ.get("SQZ_MLFLOW_AGAIN"):
+        sys.exit(f"{python}: has no mlflow")
+    os.execve(python, [python, os.path.abspath(__file__), *sys.argv[1:]], dict(os.environ, SQZ_MLFLOW_AGAIN="1"))
+
+sys.path.append(os.path.join(ROOT, "tests/e2e"))
+import common
+
+KEPT = ["report.html", "report.md", "metrics.json", "pareto.json", "run.json", "environment.json", "quantization_summary.json",
+        "trials.jsonl", "journal.jsonl"]
+
+
+class Server:
+    """`mlflow server` that can be killed and started again on the same port and data."""
+
+    def __init__(self, folder):
+        self.folder = common.fresh(folder)
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self):
+        args = [sys.executable, "-P", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
+                "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--artifacts-destination", f"{self.folder}/artifacts",
+                "--serve-artifacts"]
+        log = open(os.path.join(self.folder, "server.log"), "ab")
+        self.process = subprocess.Popen(args, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(self.uri + "/health", timeout=1) as answer:
+                    if answer.read() == b"OK":
+                        return
+            except OSError:
+                pass
+            assert self.process.poll() is None, f"the server ended; see {self.folder}/server.log"
+            time.sleep(0.2)
+        sys.exit("the server does not answer")
+
+    def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def trials_of(run):
+    with open(os.path.join(run, "trials.jsonl"), encoding="utf-8") as f:
+        return [json.loads(line) for line in f]
+
+
+def check_study(client, run, status):
+    """Everything of the run folder is on the server, once."""
+    study = common.load(run, "run.json")["id"]
+    found = []
+    for experiment in client.search_experiments():
+        found += client.search_runs([experiment.experiment_id], f"tags.`sqz.key` LIKE '{study}/%'", max_results=5000)
+    keys = [r.data.tags["sqz.key"].split("/")[1] for r in found]
+    trials = trials_of(run)
+    assert sorted(keys) == sorted(["study"] + [t["strategy_id"] for t in trials]), keys
+    runs = dict(zip(keys, found))
+    parent = runs["study"]
+    assert parent.info.status == status, parent.info.status
+    front = {m["strategy_id"] for m in common.load(run, "pareto.json")["members"]}
+    for t in trials:
+        r = runs[t["strategy_id"]]
+        assert r.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert r.info.status == ("FINISHED" if t["outcome"] == "ok" else "KILLED" if t["outcome"] == "killed" else "FAILED")
+        assert r.data.tags["sqz.status"] == t["outcome"]
+        if t["strategy_id"] != "dense":
+            if status != "KILLED":  # pareto.json may be one trial behind trials.jsonl
+                assert (r.data.tags.get("sqz.pareto") == "true") == (t["strategy_id"] in front), (t["strategy_id"], r.data.tags)
+            assert r.data.params["bits"] == str(t["steps"][0]["with"]["bits"])
+        if "quality" in t.get("metrics", {}):
+            assert r.data.metrics["quality"] == t["metrics"]["quality"]
+        for key in r.data.metrics:
+            points = [(m.step, m.timestamp) for m in client.get_metric_history(r.info.run_id, key)]
+            assert len({p[0] for p in points}) == len(points), f"{t['strategy_id']} {key}: {points}"
+    steps = [m.step for m in client.get_metric_history(parent.info.run_id, "hypervolume")]
+    assert len(set(steps)) == len(steps), steps
+    return parent, runs, front
+
+
+def check_artifacts(client, parent, run, work):
+    for name in KEPT:
+        local = client.download_artifacts(parent.info.run_id, name, common.fresh(os.path.join(work, "download")))
+        with open(local, "rb") as a, open(os.path.join(run, name), "rb") as b:
+            assert a.read() == b.read(), name
+
+
+def check_model(client, parent, runs):
+    best = parent.data.tags["sqz.recommended"]
+    versions = [v for m in client.search_registered_models() for v in client.search_model_versions(f"name='{m.name}'")
+                if v.run_id == runs[best].info.run_id]
+    assert len(versions) == 1, versions
+    names = {a.path for a in client.list_artifacts(versions[0].run_id, "model")}
+    assert {"model/config.json", "model/model.safetensors"} <= names, names
+
+
+def wait_for_trials(p, run, n):
+    path = os.path.join(run, "trials.jsonl")
+    while p.poll() is None:
+        if os.path.exists(path) and sum(1 for _ in open(path, encoding="utf-8")) > n:
+            return
+        time.sleep(0.02)
+
+
+def main(sqz, work):
+    work = common.fresh(work)
+    server = Server(os.path.join(work, "server"))
+    client = MlflowClient(server.uri)
+    store = os.path.join(work, "store")
+    config = common.pipeline(work, tracker=[{"use": "mlflow", "with": {"uri": server.uri}}, "jsonl"])
+    try:
+        # 1. an undisturbed run
+        run, out = os.path.join(work, "whole"), os.path.join(work, "whole.json")
+        common.run(sqz, ["--config", config, "--output", run, "--yes", "--json", out], store)
+        cost = common.load(work, "whole.json")["tracking_seconds"]
+        length = common.load(run, "run.json")["elapsed_seconds"]
+        common.run(sqz, ["sync", run], store)
+        parent, runs, front = check_study(client, run, "FINISHED")
+        check_artifacts(client, parent, run, work)
+        check_model(client, parent, runs)
+        common.run(sqz, ["sync", run], store)
+        check_study(client, run, "FINISHED")
+        check_model(client, parent, runs)
+        print(f"whole run: {len(runs) - 1} trials, front of {len(front)}; tracking took {cost:.3f} s of {length:.1f} s", flush=True)
+        # 2. the run is killed half-way
+        run = os.path.join(work, "killed")
+        p = common.start(sqz, ["--config", config, "--output", run, "--yes", "--seed", "5"], store)
+        wait_for_trials(p, run, 3)
+        os.kill(p.pid, signal.SIGKILL)
+        p.communicate()
+        common.run(sqz, ["sync", run], store)
+        check_study(client, run, "KILLED")
+        n = len(trials_of(run))
+        common.run(sqz, ["run", "--resume", run, "--yes"], store)
+        common.run(sqz, ["sync", run], store)
+        parent, runs, _ = check_study(client, run, "FINISHED")
+        check_artifacts(client, parent, run, work)
+        check_model(client, parent, runs)
+        print(f"killed after {n - 1} trials, synced, resumed: {len(runs) - 1} trials, each once", flush=True)
+        # 3. the server dies half-way
+        run, out = os.path.join(work, "alone"), os.path.join(work, "alone.json")
+        p = common.start(sqz, ["--config", config, "--output", run, "--yes", "--seed", "6", "--json", out], store)
+        wait_for_trials(p, run, 2)
+        server.kill()
+        _, err = p.communicate()
+        assert p.returncode == 0, err[-2000:]
+        assert "sqz sync" in err, err[-2000:]
+        left = common.load(work, "alone.json")
+        common.run(sqz, ["sync", run, "--attempts", "1"], store, expect=8)
+        server.start()
+        common.run(sqz, ["sync", run], store)
+        parent, runs, _ = check_study(client, run, "FINISHED")
+        check_artifacts(client, parent, run, work)
+        check_model(client, parent, runs)
+        length = common.load(run, "run.json")["elapsed_seconds"]
+        t = left["tracking"][0]
+        print(f"server killed: the run ended well with {t['delivered']:.0f} of {t['events']:.0f} events delivered, tracking took "
+              f"{left['tracking_seconds']:.3f} s of {length:.1f} s; synced later, each once", flush=True)
+    finally:
+        server.kill()
+
+
+main(sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "build/bin/sqz"),
+     os.path.abspath(sys.argv[2] if len(sys.argv) > 2 else os.path.join(ROOT, "build/mlflow")))
