@@ -183,6 +183,11 @@ void records_sweep(const run *);
 cJSON *records_fingerprint(const config *, const catalogue *, const cJSON *spec, const char *store,
                            sqz_error *err);
 
+/* ---- aside.c
+ * --------------------------------------------------------------------------------------- */
+/* Why these steps are not tried any more in this run, malloc'd; NULL when they may be. */
+char *aside_refusal(const run *, const cJSON *steps);
+
 /* ---- run.c
  * ----------------------------------------------------------------------------------------- */
 void run_emit(run *, run_event_kind, const trial *, const char *rung, const char *text,
