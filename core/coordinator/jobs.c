@@ -157,9 +157,52 @@ static int cancel_level(const run *r, const char *rung)
     return level == 1 && !strcmp(rung, "export") ? 0 : level;
 }
 
+static void look(const run *r, room *now)
+{
+    if (r->options.look)
+        r->options.look(r->options.look_ctx, r->store, r->dir, now);
+    else
+        room_look(r->store, r->dir, now);
+}
+
+/* At most every two seconds, and only where somebody can be told. */
+static void watch_room(run *r)
+{
+    room now;
+    double t = clock_monotonic();
+    if (!r->options.observer || t - r->monitor.looked_s < 2) return;
+    r->monitor.looked_s = t;
+    look(r, &now);
+    char *text = room_watch(&r->monitor, r->spec, r->store, r->dir, &now);
+    if (text) run_log(r, SQZ_LOG_WARN, "%s", text);
+    free(text);
+}
+
+/* Does the job's output fit on the disk?  Nothing is recorded when it does not, so that the run can
+ * be resumed at this very step. */
+static sqz_status check_room(run *r, const trial *t, const char *id, const char *rung,
+                             sqz_error *err)
+{
+    room now;
+    room_need need = room_predict(&r->model, r->spec, r->config, json_get(t->json, "steps"), rung);
+    double whole = json_num(json_get(r->plan, "predicted"), "disk_bytes", 0);
+    look(r, &now);
+    if (!strcmp(rung, "baseline") && now.store_bytes >= 0 && whole > (double)now.store_bytes)
+        run_log(r, SQZ_LOG_WARN,
+                "the whole run is predicted to write %.1f GB and %.1f GB are free; it stops, to be "
+                "resumed, when a step does not fit",
+                whole / 1e9, (double)now.store_bytes / 1e9);
+    char *why = room_refusal(r->spec, &need, r->store, r->dir, &now);
+    sqz_status s =
+        why ? err_set(err, ERR_STORAGE, "%s.%s is not begun: %s", id, rung, why) : SQZ_OK;
+    free(why);
+    return s;
+}
+
 static int on_cancel(void *ctx)
 {
     const watch *w = ctx;
+    watch_room(w->r);
     return cancel_level(w->r, w->rung);
 }
 
@@ -203,7 +246,8 @@ static sqz_status attempt_job(watch *w, const char *id, const cJSON *job, const 
     worker_hooks hooks = {on_progress, on_log, on_cancel, w};
     worker_limits limits = {json_num(json_get(r->config->full, "hardware"), "job_timeout", 0),
                             (int64_t)spec_num(r->spec, "memory_limit", 0)};
-    sqz_status s = dir_remove(dir, err);
+    sqz_status s = check_room(r, w->t, id, w->rung, err);
+    if (!s) s = dir_remove(dir, err);
     if (!s) s = note_start(r, id, w->rung, err);
     if (s) return s;
     run_emit(r, RUN_EVENT_TRIAL_STARTED, w->t, w->rung, NULL, w->t->json);

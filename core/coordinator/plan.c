@@ -5,14 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-char *plan_refusal(const cJSON *spec, const prediction *p)
+char *plan_refusal(const model_config *m, const cJSON *spec, const prediction *p)
 {
     double limit = spec_num(spec, "memory_limit", INFINITY),
            vram = spec_num(spec, "max_vram", INFINITY);
-    if (limit > 0 && p->memory_bytes > limit)
-        return path_format("predicted to need %.2f GB of memory, %.2f GB are allowed; set "
-                           "hardware.memory or free some",
-                           p->memory_bytes / 1e9, limit / 1e9);
+    if (limit > 0 && p->memory_bytes > limit) {
+        char *advice = room_advice(m, spec, limit);
+        char *text = path_format("predicted to need %.2f GB of memory, %.2f GB are allowed%s; set "
+                                 "hardware.memory or free some",
+                                 p->memory_bytes / 1e9, limit / 1e9, advice);
+        free(advice);
+        return text;
+    }
     if (p->bytes > vram)
         return path_format("its weights are predicted to take %.2f GB, max_vram is %.2f GB",
                            p->bytes / 1e9, vram / 1e9);
@@ -45,19 +49,19 @@ static cJSON *methods_json(const strategy_space *s)
 }
 
 static sqz_status seeds_json(const config *c, const cJSON *spec, const strategy_space *s,
-                             const model_config *shape, cJSON **out, double *seconds,
+                             const model_config *shape, cJSON **out, double *seconds, double *disk,
                              sqz_error *err)
 {
     seed_list seeds = seeds_make(s);
     cJSON *list = cJSON_CreateArray();
     sqz_status status = SQZ_OK;
-    *seconds = 0;
+    *seconds = *disk = 0;
     for (int i = 0; i < seeds.n && !status; i++) {
         cJSON *steps = NULL, *j = cJSON_CreateObject();
         cJSON_AddItemToArray(list, j);
         if ((status = space_steps(s, seeds.at[i].x, "seed", &steps, err))) break;
         prediction p = predict_trial(shape, spec, c, steps);
-        char *label = space_label(s, steps), *refused = plan_refusal(spec, &p);
+        char *label = space_label(s, steps), *refused = plan_refusal(shape, spec, &p);
         cJSON_AddStringToObject(j, "name", seeds.at[i].name);
         cJSON_AddStringToObject(j, "label", label);
         cJSON_AddStringToObject(j, "why", seeds.at[i].why);
@@ -66,6 +70,7 @@ static sqz_status seeds_json(const config *c, const cJSON *spec, const strategy_
         cJSON_AddItemToObject(j, "refused",
                               refused ? cJSON_CreateString(refused) : cJSON_CreateNull());
         *seconds += p.seconds / seeds.n;
+        *disk += room_predict(shape, spec, c, steps, "proxy").store / seeds.n;
         free(label);
         free(refused);
     }
@@ -77,10 +82,10 @@ static sqz_status seeds_json(const config *c, const cJSON *spec, const strategy_
     return status;
 }
 
-/* Whole run: the baseline and every trial of the budget; the artifacts of trials are one checkpoint
- * each, shared tensors counted once a trial. */
+/* Whole run: the baseline and every trial of the budget; on disk the statistics once, an artifact a
+ * trial, and eight exported checkpoints. */
 static void add_totals(cJSON *plan, const config *c, const cJSON *spec, const model_config *shape,
-                       double trial_s)
+                       double trial_s, double artifact_bytes)
 {
     prediction b = predict_baseline(shape, spec, c);
     double trials = spec_num(spec, "budget_trials", NAN), wall = spec_num(spec, "budget_wall", NAN);
@@ -88,7 +93,13 @@ static void add_totals(cJSON *plan, const config *c, const cJSON *spec, const mo
     if (isfinite(wall)) seconds = fmin(seconds, wall);
     cJSON *j = cJSON_AddObjectToObject(plan, "predicted");
     json_add_num(j, "seconds", seconds);
-    json_add_num(j, "disk_bytes", floor((isfinite(trials) ? trials : 16) * 0.3 * b.bytes));
+    double statistics = shape ? (double)model_moment_bytes(shape) : 0, n = isfinite(trials) ? trials : 16;
+    double exported = fmin(n, 8) * (b.bytes -
+                                    spec_num(spec, "block_parameters", 0) * b.bytes /
+                                        fmax(spec_num(spec, "parameters", 1), 1) +
+                                    artifact_bytes);
+    json_add_num(j, "statistics_bytes", statistics);
+    json_add_num(j, "disk_bytes", floor(statistics + n * artifact_bytes + exported));
 }
 
 sqz_status plan_make(const config *c, const catalogue *cat, const cJSON *spec,
@@ -96,10 +107,10 @@ sqz_status plan_make(const config *c, const catalogue *cat, const cJSON *spec,
                      const model_config *shape, cJSON **plan, sqz_error *err)
 {
     cJSON *p = cJSON_CreateObject(), *seeds = NULL;
-    double trial_s = 0;
+    double trial_s = 0, artifact_bytes = 0;
     const agent_info *searcher = searcher_find(c, cat, err);
     sqz_status status = searcher ? SQZ_OK : err && err->code ? err->code : ERR_PLUGIN;
-    if (!status) status = seeds_json(c, spec, s, shape, &seeds, &trial_s, err);
+    if (!status) status = seeds_json(c, spec, s, shape, &seeds, &trial_s, &artifact_bytes, err);
     if (status) {
         cJSON_Delete(p);
         return status;
@@ -117,7 +128,7 @@ sqz_status plan_make(const config *c, const catalogue *cat, const cJSON *spec,
     cJSON *memory = cJSON_AddObjectToObject(p, "memory");
     cJSON_AddNumberToObject(memory, "available_bytes", (double)machine->memory_bytes);
     json_add_num(memory, "limit_bytes", spec_num(spec, "memory_limit", NAN));
-    add_totals(p, c, spec, shape, trial_s);
+    add_totals(p, c, spec, shape, trial_s, artifact_bytes);
     cJSON_AddItemToObject(p, "config", cJSON_Duplicate(c->full, 1));
     *plan = p;
     return SQZ_OK;

@@ -4,6 +4,7 @@
  * below; time is a rough figure from floating-point operations, corrected by the measured baseline.
  */
 #include "coordinator/state.h"
+#include "io/file.h"
 #include <fnmatch.h>
 #include <math.h>
 #include <stdlib.h>
@@ -108,6 +109,27 @@ static double steps_memory(const model_config *m, const cJSON *spec)
         spec_num(spec, "calibration_samples", 128) * spec_num(spec, "calibration_seq_len", 2048);
     return PROCESS_BYTES + 3 * 4 * block + 4 * (3 * hidden * hidden + 2 * ffn * ffn) +
            4 * tokens * hidden;
+}
+
+/* The largest calibration that fits; 16-bit products where those would make the evaluation fit. */
+char *room_advice(const model_config *m, const cJSON *spec, double limit)
+{
+    double hidden = m ? (double)m->hidden : 4096;
+    double samples = spec_num(spec, "calibration_samples", 128);
+    double sample_bytes = 4 * spec_num(spec, "calibration_seq_len", 2048) * hidden;
+    double over_steps = steps_memory(m, spec) - limit, over_eval = eval_memory(m, spec) - limit;
+    double narrow = 2 * spec_num(spec, "parameters", 0);
+    double fewer = floor(samples - over_steps / sample_bytes);
+    int wide = strcmp(spec_str(spec, "compute", "auto"), "bf16") != 0;
+    if (over_eval > 0 && wide && over_eval <= narrow && over_steps <= 0)
+        return path_format("; hardware.compute=bf16 would fit");
+    if (over_eval > 0)
+        return path_format("; the model itself needs %.2f GB to be evaluated here",
+                           eval_memory(m, spec) / 1e9);
+    if (over_steps > 0 && fewer >= 1)
+        return path_format("; calibration.samples=%.0f would fit", fewer);
+    if (over_steps > 0) return path_format("; a method without calibration may fit");
+    return path_format("%s", "");
 }
 
 static double rate(const cJSON *spec)

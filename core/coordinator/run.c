@@ -234,7 +234,7 @@ static void add_prediction(run *r, trial *t)
     json_add_num(j, "bytes", floor(p.bytes));
     json_add_num(j, "memory_bytes", floor(p.memory_bytes));
     json_add_num(j, "seconds", p.seconds * r->time_scale);
-    char *refusal = plan_refusal(r->spec, &p);
+    char *refusal = plan_refusal(&r->model, r->spec, &p);
     if (!refusal) refusal = aside_refusal(r, json_get(t->json, "steps"));
     if (refusal) {
         cJSON_AddStringToObject(t->json, "outcome", "refused");

@@ -68,6 +68,10 @@ typedef void (*run_observer)(void *ctx, const run_event *);
 typedef void (*run_job_fn)(void *ctx, const cJSON *job, const char *dir, const worker_limits *,
                            const worker_hooks *, worker_outcome *out);
 
+/* What memory and disk are left; the product looks at the machine, tests say their own. */
+struct room;
+typedef void (*run_look_fn)(void *ctx, const char *store, const char *dir, struct room *out);
+
 typedef struct run_options {
     const config *config;       /* borrowed for the run's life; run_resume: NULL = as recorded */
     const catalogue *catalogue; /* borrowed */
@@ -78,12 +82,15 @@ typedef struct run_options {
     void *observer_ctx;
     run_job_fn job; /* NULL = worker_run */
     void *job_ctx;
+    run_look_fn look; /* NULL = room_look */
+    void *look_ctx;
 } run_options;
 
 /* What would be done, without doing it: {"model","spec":{key:{"value","origin"}},"objectives",
  * "constraints","budget","methods":[{"id","params":{searched: [legal values]}}],"search","seeds":
  * [{"label","steps","predicted":{"bytes","memory_bytes","seconds"},"refused"}],"space_points",
- * "memory":{"available_bytes","limit_bytes"},"predicted":{"seconds","disk_bytes"},"config":full}.
+ * "memory":{"available_bytes","limit_bytes"},"predicted":{"seconds","statistics_bytes",
+ * "disk_bytes"},"config":full}.
  * Needs no output folder; the model may be a bare name. */
 sqz_status run_plan(const run_options *, cJSON **plan, sqz_error *err);
 

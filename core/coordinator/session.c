@@ -165,7 +165,7 @@ static sqz_status open_journal(run *r, sqz_error *err)
 static sqz_status refuse_baseline(const run *r, sqz_error *err)
 {
     prediction p = predict_baseline(&r->model, r->spec, r->config);
-    char *why = plan_refusal(r->spec, &(prediction){0, p.memory_bytes, 0});
+    char *why = plan_refusal(&r->model, r->spec, &(prediction){0, p.memory_bytes, 0});
     sqz_status s =
         why ? err_set(err, ERR_USAGE, "the dense model cannot be measured here: %s", why) : SQZ_OK;
     free(why);

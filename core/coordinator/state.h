@@ -6,6 +6,7 @@
  * differently. */
 #ifndef SQZ_CORE_STATE_H
 #define SQZ_CORE_STATE_H
+#include "coordinator/room.h"
 #include "coordinator/run.h"
 #include "coordinator/seeds.h"
 #include "coordinator/space.h"
@@ -79,6 +80,7 @@ struct run {
     double time_scale;    /* measured / predicted seconds, from the baseline */
     double trial_seconds; /* sum over finished trials */
     cJSON *hardware;      /* what the workers said about themselves */
+    room_monitor monitor; /* of memory and disk while jobs run */
 
     atomic_int cancel;
 };
@@ -170,7 +172,7 @@ sqz_status plan_make(const config *, const catalogue *, const cJSON *spec, const
                      const strategy_space *, const model_config *shape /* or NULL */, cJSON **plan,
                      sqz_error *err);
 /* NULL when it fits, else the sentence that refuses it; malloc'd. */
-char *plan_refusal(const cJSON *spec, const prediction *);
+char *plan_refusal(const model_config * /* or NULL */, const cJSON *spec, const prediction *);
 
 /* ---- records.c
  * ------------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
  * One pass over the original model, a block at a time: memory is the hidden states of the
  * calibration, one block's weights and one block's matrices, whatever the depth.  On disk the upper
  * triangles, one safetensors object per block. */
+#include "io/disk.h"
 #include "worker/tasks.h"
 #include <stdlib.h>
 #include <string.h>
@@ -124,6 +125,12 @@ static sqz_status compute_layers(job_state *s, subject *subj, const calibration 
     sqz_status st = subject_model(subj, &m, err);
     if (st) return st;
     int64_t tokens = c->windows * c->window, hidden = subj->config.hidden;
+    st = disk_check("the calibration statistics of this model",
+                    (double)model_moment_bytes(&subj->config), registry_dir(s->registry),
+                    "`sqz registry gc` may free some, --registry names another disk, and a method "
+                    "without calibration needs none",
+                    err);
+    if (st) return st;
     float *states = malloc((size_t)(tokens * hidden) * sizeof *states);
     if (!states)
         return err_set(err, SQZ_E_NOMEM,

@@ -5,6 +5,7 @@
  * Checked: constraints, every way of stopping, failed and crashed trials, the exit statuses, the
  * files, the schema of metrics.json, and that a run whose journal was cut after any record
  * continues to the identical front without repeating recorded work. */
+#include "coordinator/room.h"
 #include "coordinator/run.h"
 #include "coordinator/space.h"
 #include "io/file.h"
@@ -427,6 +428,53 @@ START_TEST(statuses)
 }
 END_TEST
 
+static void small_disk(void *ctx, const char *store, const char *dir, room *out)
+{
+    (void)store;
+    (void)dir;
+    *out = (room){8000000000, 16000000000, *(const int64_t *)ctx, *(const int64_t *)ctx};
+}
+
+/* A candidate that would not fit on the disk is not begun, and the run goes on when there is room.
+ */
+START_TEST(no_room_on_the_disk)
+{
+    int64_t free_bytes = 17000000;
+    sqz_error err = {0};
+    seen s = {0};
+    run *r = NULL;
+    fake f = {.seconds = 1}, g = {.seconds = 1};
+    config *c = make_config("\"budget\":{\"trials\":3}");
+    char *dir = folder("room");
+    run_options o = options_for(c, dir, &f, &s);
+    o.look = small_disk;
+    o.look_ctx = &free_bytes;
+    ck_assert_msg(!run_open(&o, &r, &err), "%s", err.text);
+    f.run = r;
+    int more = 1;
+    sqz_status status = SQZ_OK;
+    while (more && !status) status = run_step(r, &more, &err);
+    ck_assert_int_eq(status, ERR_STORAGE);
+    ck_assert_msg(strstr(err.text, "s0001.proxy is not begun") &&
+                      strstr(err.text, "17 MB are free"),
+                  "%s", err.text);
+    ck_assert_int_eq(run_trial_count(r), 0);
+    run_finish(r, NULL);
+    run_close(r);
+    config_free(c);
+    run_options again = options_for(NULL, NULL, &g, &s);
+    free_bytes = 90000000000;
+    again.look = small_disk;
+    again.look_ctx = &free_bytes;
+    ck_assert_msg(!run_resume(dir, &again, &r, &err), "%s", err.text);
+    g.run = r;
+    ck_assert_int_eq(drive(r, &err), SQZ_OK);
+    ck_assert_int_eq(run_trial_count(r), 3);
+    run_close(r);
+    free(dir);
+}
+END_TEST
+
 START_TEST(stops)
 {
     sqz_error err = {0};
@@ -676,6 +724,7 @@ int main(void)
     tcase_add_test(t, front_and_files);
     tcase_add_test(t, crashes_cost_one_trial);
     tcase_add_test(t, statuses);
+    tcase_add_test(t, no_room_on_the_disk);
     tcase_add_test(t, stops);
     tcase_add_test(t, resume_at_every_record);
     tcase_add_test(t, resume_after_cancel);

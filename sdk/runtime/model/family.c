@@ -144,6 +144,19 @@ int model_linears(const model_config *c, int64_t layer, linear_spec out[MODEL_MA
     return ROLE_COUNT;
 }
 
+int64_t model_moment_bytes(const model_config *c)
+{
+    linear_spec spec[MODEL_MAX_LINEARS];
+    int n = model_linears(c, 0, spec);
+    int64_t bytes = 0;
+    for (int i = 0; i < n; i++) {
+        int known = 0;
+        for (int k = 0; k < i; k++) known |= strcmp(spec[k].input, spec[i].input) == 0;
+        if (!known) bytes += 4 * (spec[i].cols * (spec[i].cols + 1) / 2);
+    }
+    return bytes * c->layers;
+}
+
 int64_t model_parameters(const model_config *c, int64_t *in_block_linears)
 {
     linear_spec spec[MODEL_MAX_LINEARS];

@@ -53,6 +53,9 @@ typedef struct linear_spec {
 } linear_spec;
 enum { MODEL_MAX_LINEARS = 16 };
 int model_linears(const model_config *, int64_t layer, linear_spec out[MODEL_MAX_LINEARS]);
+/* Bytes of the second moments of all linears' inputs as they are kept: upper triangles in float32,
+ * one for the linears of a block that share an input. */
+int64_t model_moment_bytes(const model_config *);
 
 /* ---- where weights come from ----------------------------------------------------------------- */
 /* The form of a linear by module name: fills *out (arrays borrowed until weights_done is called with
