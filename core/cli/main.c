@@ -4,17 +4,24 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* libgomp's waiting threads spin for milliseconds by default, which costs a factor of ten as soon
- * as anything else runs on the machine.  It reads its environment while it is loaded, before main,
- * so the program starts itself once more with a short spin.  Whatever the user set wins. */
-static void wait_politely(char **argv)
+/* Two libraries read the environment while they are loaded, before main could set it, so the
+ * program starts itself once more.  Whatever the user set wins. libgomp's waiting threads spin for
+ * milliseconds by default, which costs a factor of ten as soon as anything else runs on the
+ * machine.  OpenBLAS before 0.3.22 does not know CPUs newer than itself and takes one with AVX-512
+ * for a Haswell. */
+static void prepare_environment(char **argv)
 {
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
-    if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0) execv("/proc/self/exe", argv);
+    if (setenv("GOMP_SPINCOUNT", "1000", 1) != 0) return;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        setenv("OPENBLAS_CORETYPE", "SkylakeX", 0);
+#endif
+    execv("/proc/self/exe", argv);
 }
 
 int main(int argc, char **argv)
 {
-    wait_politely(argv);
+    prepare_environment(argv);
     return cli_main(argc, argv);
 }

@@ -18,7 +18,7 @@
     P(SQZ_CHOICE, order, 2, 0, 2, "natural|activation|group", 0,                                   \
       "columns walked as they stand, or by falling Hessian diagonal: all, or inside their groups") \
     P(SQZ_REAL, damp, 0.01, 0, 1, NULL, 0, "ridge, as a share of the mean Hessian diagonal")       \
-    P(SQZ_INT, scale_search, 24, 0, 400, NULL, 0,                                                  \
+    P(SQZ_INT, scale_search, 40, 0, 400, NULL, 0,                                                  \
       "candidate scales a group; 0: cover the extremes")                                           \
     P(SQZ_CHOICE, negative_scales, 0, 0, 2, "auto|never|always", 0,                                \
       "symmetric: a scale may be negative, which turns the longer side of the grid over; auto: "   \
@@ -26,7 +26,7 @@
     P(SQZ_BOOL, late_grids, 1, 0, 1, NULL, 0,                                                      \
       "fit a group's grid when the walk reaches it (orders natural and group)")                    \
     P(SQZ_INT, sweeps, -1, -1, 100, NULL, 0,                                                       \
-      "refinement passes over codes and scales; -1: 3 at 2 bits, 2 at 3, 1 at 4, 0 at 8")          \
+      "refinement passes over codes and scales; -1: 1 at 2 bits, 0 above")                         \
     P(SQZ_REAL, min_tokens, 0.25, 0, 16, NULL, 0,                                                  \
       "calibration tokens per input feature below which the layer is rounded to nearest")
 SQZ_CALL(gptq_linear, GPTQ_PARAMS);
@@ -95,14 +95,31 @@ typedef struct hand_over {
     float *scales;
 } hand_over;
 
+/* Codes of rows begin..end, at most STRIP of them, back to row order through a tile (see
+ * load_columns). */
+static void hand_over_codes(const hand_over *o, int64_t begin, int64_t end)
+{
+    const gptq_job *job = o->job;
+    uint8_t tile[STRIP][STRIP]; /* [row][column] */
+    for (int64_t from = 0; from < job->cols; from += STRIP) {
+        int64_t n = from + STRIP < job->cols ? STRIP : job->cols - from;
+        for (int64_t j = 0; j < n; j++) {
+            const uint8_t *column = job->codes + (from + j) * job->stride + begin;
+            for (int64_t r = 0; r < end - begin; r++) tile[r][j] = column[r];
+        }
+        for (int64_t r = begin; r < end; r++)
+            memcpy(o->codes + r * job->cols + from, tile[r - begin], (size_t)n);
+    }
+}
+
 static void hand_over_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     const hand_over *o = arg;
     const gptq_job *job = o->job;
     (void)thread;
+    for (int64_t r = begin; r < end; r += STRIP)
+        hand_over_codes(o, r, r + STRIP < end ? r + STRIP : end);
     for (int64_t r = begin; r < end; r++) {
-        for (int64_t j = 0; j < job->cols; j++)
-            o->codes[r * job->cols + j] = job->codes[j * job->stride + r];
         for (int64_t k = 0; k < job->n_groups; k++) {
             o->scales[r * job->n_groups + k] = job->scales[k * job->stride + r];
             o->zeros[r * job->n_groups + k] = (uint8_t)job->zeros[k * job->stride + r];
@@ -119,7 +136,7 @@ static sqz_status hand_over_result(gptq_job *job)
     free(job->w);
     job->w = NULL;
     if (o.codes && o.zeros && o.scales) {
-        job->pool->parallel_for(job->host, job->rows, 16, hand_over_rows, &o);
+        job->pool->parallel_for(job->host, job->rows, 64, hand_over_rows, &o);
         st = job->linear->set_affine(job->linear, job->host, job->rule.bits, job->group,
                                      job->rule.symmetric, o.codes, o.scales, o.zeros);
     } else {
@@ -196,7 +213,7 @@ static sqz_status quantize(gptq_job *job, double min_tokens)
 /* What a sweep is worth against its time (docs/methods/gptq.md has the figures). */
 static int default_sweeps(int64_t bits)
 {
-    return bits <= 2 ? 3 : bits == 3 ? 2 : bits == 4 ? 1 : 0;
+    return bits <= 2 ? 1 : 0;
 }
 
 static sqz_status gptq_linear(const sqz_host *host, void *self, void *subject, int64_t bits,

@@ -15,7 +15,7 @@ typedef float lane_f __attribute__((vector_size(64)));
 typedef int32_t lane_i __attribute__((vector_size(64)));
 typedef uint8_t lane_u8 __attribute__((vector_size(16)));
 
-enum { LANES = 16, TILE_ROWS = 64, TILE_COLS = 128 };
+enum { LANES = 16, TILE_ROWS = 64, TILE_COLS = 128, STRIP = 64 };
 #define LANE_INLINE static inline __attribute__((always_inline, unused))
 
 LANE_INLINE lane_f lane_set(float x)

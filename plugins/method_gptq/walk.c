@@ -172,16 +172,26 @@ LANE_INLINE void walk_rows(void *arg, int64_t begin, int64_t end, int32_t thread
 }
 LANE_DISPATCH(walk_rows_pick, walk_rows)
 
-LANE_INLINE void load_columns(void *arg, int64_t begin, int64_t end, int32_t thread)
+/* The weight, permuted and transposed.  Through a tile: rows of job->w lie a power of two apart,
+ * and writing them a column at a time would fight over one set of the cache. */
+static void load_columns(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     gptq_job *job = ((const tile_work *)arg)->job;
     const int32_t *perm = job->factor->perm;
+    float tile[STRIP * LANES];
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
-        for (int64_t r = i * LANES; r < (i + 1) * LANES; r++) {
-            const float *w = job->linear->weight + r * job->cols;
-            for (int64_t p = 0; p < job->cols; p++)
-                job->w[p * job->stride + r] = r < job->rows ? w[perm[p]] : 0.0f;
+        for (int64_t from = 0; from < job->cols; from += STRIP) {
+            int64_t n = from + STRIP < job->cols ? STRIP : job->cols - from;
+            for (int64_t lane = 0; lane < LANES; lane++) {
+                int64_t r = i * LANES + lane;
+                const float *w = job->linear->weight + r * job->cols;
+                for (int64_t p = 0; p < n; p++)
+                    tile[p * LANES + lane] = r < job->rows ? w[perm[from + p]] : 0.0f;
+            }
+            for (int64_t p = 0; p < n; p++)
+                memcpy(job->w + (from + p) * job->stride + i * LANES, tile + p * LANES,
+                       LANES * sizeof *tile);
         }
     }
 }
