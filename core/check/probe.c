@@ -163,7 +163,7 @@ static void limit_resources(void)
 {
     struct rlimit none = {0, 0};
     setrlimit(RLIMIT_CORE, &none);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !CHECK_SANITIZED
     struct rlimit data = {(rlim_t)8 << 30, (rlim_t)8 << 30};
     setrlimit(RLIMIT_DATA, &data);
 #endif

@@ -5,6 +5,18 @@
 #include "hash/sha256.h"
 #include "host/host.h"
 
+/* Sanitizers bring an allocator and an address space of their own. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define CHECK_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define CHECK_SANITIZED 1
+#endif
+#endif
+#ifndef CHECK_SANITIZED
+#define CHECK_SANITIZED 0
+#endif
+
 typedef struct probe {
     const char *file; /* absolute */
     uint64_t seed;
