@@ -80,6 +80,7 @@ interop: build
 
 fault: build
 	python3 tests/fault/kill.py build/bin/sqz build/tests/sqz_fault_preload.so build/tests/fault_kill --points $(POINTS) --records all
+	python3 tests/fault/disk.py build/bin/sqz build/tests/sqz_fault_preload.so build/tests/fault_disk --points 60
 
 fuzz:
 	@cmake --preset fuzz >/dev/null

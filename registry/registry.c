@@ -143,3 +143,9 @@ sqz_status registry_db(registry *r, sqlite3 **db, sqz_error *err)
     pthread_mutex_unlock(&r->lock);
     return st;
 }
+
+sqz_status registry_check(registry *r, sqz_error *err)
+{
+    sqlite3 *db;
+    return registry_db(r, &db, err);
+}

@@ -19,6 +19,8 @@ typedef struct registry registry;
 /* $SQZ_REGISTRY, else $XDG_DATA_HOME/sqz/registry, else ~/.local/share/sqz/registry; malloc'd. */
 char *registry_default_dir(void);
 sqz_status registry_open(const char *dir, registry **out, sqz_error *err);
+/* Is its database usable by this version?  Otherwise it is only opened when first needed. */
+sqz_status registry_check(registry *, sqz_error *err);
 void registry_close(registry *);
 const char *registry_dir(const registry *);
 

@@ -298,7 +298,8 @@ static sqz_status trial_propose(run *r, trial *t, sqz_error *err)
 static void record_lineage(run *r, const trial *t)
 {
     const char *digest = json_str(t->json, "artifact", "");
-    if (!r->registry || !digest_valid(digest) || ledger_replaying(r)) return;
+    /* also in a replay: the session may have died between the result and this */
+    if (!r->registry || !digest_valid(digest)) return;
     char *steps = json_text(json_get(t->json, "steps"), 0);
     artifact_row row = {.model = (char *)r->config->model,
                         .label = (char *)trial_text(t, "label"),

@@ -128,7 +128,8 @@ static sqz_status prepare(run *r, sqz_error *err)
                       &r->plan, err);
     if (s) return s;
     r->seeds = seeds_make(r->space);
-    if (registry_open(r->store, &r->registry, &local)) /* the workers would fail on it, too */
+    if (registry_open(r->store, &r->registry, &local) || /* the workers would fail on it, too */
+        registry_check(r->registry, &local))
         return err_set(err, local.code, "%s", local.text);
     r->fingerprint = records_fingerprint(r->config, r->options.catalogue, r->spec, r->store, err);
     if (!r->fingerprint) return err && err->code ? err->code : ERR_MODEL;
@@ -157,8 +158,10 @@ static sqz_status open_journal(run *r, sqz_error *err)
     sqz_status s = journal_open(path, &r->journal, &dropped, err);
     free(path);
     if (!s && dropped)
-        run_log(r, SQZ_LOG_WARN, "%lld bytes of an unfinished journal record were dropped",
-                (long long)dropped);
+        run_log(r, SQZ_LOG_WARN,
+                "%s/journal.jsonl: its last %lld bytes are unfinished or damaged and are not used; "
+                "the %lld records before them are intact",
+                r->dir, (long long)dropped, (long long)journal_length(r->journal));
     return s;
 }
 
@@ -284,8 +287,17 @@ static sqz_status continue_run(run *r, sqz_error *err)
     sqz_status s = open_journal(r, err);
     if (!s) s = ledger_prepare(r, err);
     if (!s && r->n_replay == 0)
-        s = err_set(err, ERR_CONFLICT, "%s: its journal is empty; start a new run", r->dir);
+        s = err_set(
+            err, ERR_CONFLICT,
+            "%s: its journal has no intact first record, so nothing can be continued; start "
+            "a new run",
+            r->dir);
     if (!s) s = ledger_take(r, "open", &open, err);
+    if (!s && strcmp(json_str(open, "schema", ""), "sqz.journal/1") != 0)
+        s = err_set(err, ERR_CONFLICT,
+                    "%s/journal.jsonl: is of the kind \"%.40s\", this sqz reads sqz.journal/1; "
+                    "continue it with the version that began it",
+                    r->dir, json_str(open, "schema", "?"));
     if (s) return s;
     records_sweep(r);
     replace_text(&r->id, json_str(open, "id", r->id));

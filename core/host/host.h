@@ -97,6 +97,9 @@ void *agent_self(const agent *);
 const sqz_host *agent_host(const agent *); /* the sqz_host this agent was given */
 /* Binds `with` by libffi and calls run.  A failure carries the agent's id and its fail() text. */
 sqz_status agent_call(agent *, void *subject, const cJSON *with, sqz_error *err);
+/* fail() of the core's own tables: the plugin is given the ABI's nearest code, and passes it on;
+ * agent_error then finds the core's code again, so that a full disk stays one. */
+sqz_status host_fail(const sqz_host *, sqz_status status, const char *text);
 /* After a direct table call returned status != 0: the fail() text as an error. */
 sqz_status agent_error(agent *, sqz_status status, sqz_error *err);
 #endif

@@ -170,7 +170,8 @@ sqz_status agent_error(agent *a, sqz_status status, sqz_error *err)
     /* The ABI's failures are negative; anything else must not pass for success or for a code of
      * ours. */
     sqz_status code = status < 0 && status >= SQZ_E_INTERNAL ? status : SQZ_E_INTERNAL;
-    if (code != status)
+    if (a->seat.code == status && a->seat.own) code = a->seat.own;
+    if (code == SQZ_E_INTERNAL && status != SQZ_E_INTERNAL && !a->seat.own)
         err_set(err, code, "%s: returned %d, which is no status of the plugin ABI", id, status);
     else if (a->seat.code == status && a->seat.text[0])
         err_set(err, code, "%s: %s", id, a->seat.text);
@@ -178,7 +179,7 @@ sqz_status agent_error(agent *a, sqz_status status, sqz_error *err)
         err_set(err, code, "%s: stopped as asked", id);
     else
         err_set(err, code, "%s: failed (%s) without saying why", id, err_name(code));
-    a->seat.code = SQZ_OK;
+    a->seat.code = a->seat.own = SQZ_OK;
     a->seat.text[0] = 0;
     return code;
 }
@@ -193,7 +194,7 @@ sqz_status agent_call(agent *a, void *subject, const cJSON *with, sqz_error *err
                        a->seat.info->kind);
     sqz_status status = params_resolve(a->seat.info, with, NULL, &resolved, err);
     if (status) return status;
-    a->seat.code = SQZ_OK;
+    a->seat.code = a->seat.own = SQZ_OK;
     a->seat.text[0] = 0;
     if (owner->enter) owner->enter(owner->enter_ctx, a->seat.info);
     status = binding_call(a->run, &a->seat.table, a->self, subject, resolved, &returned, err);

@@ -26,8 +26,20 @@ static sqz_status on_fail(const sqz_host *h, sqz_status code, const char *text)
 {
     host_seat *seat = seat_of(h);
     seat->code = code;
+    seat->own = SQZ_OK;
     snprintf(seat->text, sizeof seat->text, "%s", text ? text : "");
     return code;
+}
+
+sqz_status host_fail(const sqz_host *h, sqz_status status, const char *text)
+{
+    sqz_status known = status >= SQZ_E_INTERNAL ? status
+                       : status == ERR_STORAGE  ? SQZ_E_IO
+                       : status == ERR_MODEL    ? SQZ_E_INVALID
+                                                : SQZ_E_INTERNAL;
+    on_fail(h, known, text);
+    seat_of(h)->own = status;
+    return known;
 }
 
 static int32_t on_tick(const sqz_host *h, double done, const char *what)

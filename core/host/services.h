@@ -9,6 +9,7 @@ typedef struct host_seat {
     const agent_info *info;
     sqz_host table;     /* the sqz_host that the agent was given */
     sqz_status code;    /* of the last fail(), 0 = none since the call began */
+    sqz_status own;     /* the core's code behind it (host_fail), 0 = none */
     char text[768];     /* of the last fail() */
 } host_seat;
 

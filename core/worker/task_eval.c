@@ -41,8 +41,7 @@ static void keep(eval_run *r, void *p)
 /* A runtime error inside a service becomes the plugin's fail() text. */
 static sqz_status relay(eval_run *r, sqz_status st, const sqz_error *e)
 {
-    if (st) agent_host(r->agent)->fail(agent_host(r->agent), st, e->text);
-    return st;
+    return st ? host_fail(agent_host(r->agent), st, e->text) : SQZ_OK;
 }
 
 /* ---- services of the subject

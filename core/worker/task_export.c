@@ -41,7 +41,7 @@ typedef struct sink {
 
 static sqz_status sink_fail(sink *k, sqz_status st)
 {
-    return st ? k->host->fail(k->host, st, k->error.text) : SQZ_OK;
+    return st ? host_fail(k->host, st, k->error.text) : SQZ_OK;
 }
 
 /* ---- what the format reads
@@ -486,7 +486,7 @@ static sqz_status write_folder(job_state *s, const char *format, const char *dir
     k.host = agent_host(c.agent);
     st = c.format->export_model(agent_host(c.agent), agent_self(c.agent), &e);
     if (st)
-        agent_error(c.agent, st, err);
+        st = agent_error(c.agent, st, err);
     else if (!k.shards)
         st = err_set(err, SQZ_E_INTERNAL, "%s wrote no tensor", agent_describe(c.agent)->id);
     json_add_num(result, "bytes", (double)k.bytes);
