@@ -5,6 +5,7 @@
 #include "cli/ask.h"
 #include "cli/study.h"
 #include "cli/terminal.h"
+#include "io/disk.h"
 #include "io/file.h"
 #include "report/report.h"
 #include "tracker/tracking.h"
@@ -267,6 +268,17 @@ static void say_plan(const cli *c, const cJSON *plan)
             time, disk, have, (long long)json_int(plan, "space_points", 0));
 }
 
+/* The registry and the run folder may lie on different disks; the registry takes nearly all. */
+static void warn_of_disk(const cJSON *plan, const char *store)
+{
+    double need = json_num(json_get(plan, "predicted"), "disk_bytes", 0);
+    char *why = disk_refusal("the whole run", need, store, disk_free(store),
+                             "a smaller budget, `sqz registry gc` or --registry on another disk "
+                             "helps; a run stops, to be resumed, when a step does not fit");
+    if (why) terminal_log(SQZ_LOG_WARN, "%s", why);
+    free(why);
+}
+
 static sqz_status plan_command(cli *c, sqz_error *err)
 {
     catalogue *cat = NULL;
@@ -282,6 +294,7 @@ static sqz_status plan_command(cli *c, sqz_error *err)
                           .store = store,
                           .threads = cli_threads(c)};
         s = run_plan(&ro, &plan, err);
+        if (!s) warn_of_disk(plan, store);
         free(store);
     }
     if (!s) {
