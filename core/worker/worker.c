@@ -441,6 +441,12 @@ static void judge_result(const watch *w, outcome_state state, worker_outcome *o)
     const char *message = json_str(e, "message", outcome_name(state));
     if (state == OUTCOME_CANCELLED && w->cause != RUNNING) {
         judge_stopped(w, o);
+    } else if (state == OUTCOME_CANCELLED) {
+        /* Nobody asked: the child takes a lost line to its parent for the parent's end. */
+        char text[sizeof o->message];
+        snprintf(text, sizeof text,
+                 "%s lost the line to its parent (did it close descriptors?): %s", who(w), message);
+        conclude(o, OUTCOME_PROTOCOL, SQZ_E_INTERNAL, text);
     } else if (state == OUTCOME_OK) {
         conclude(o, OUTCOME_OK, SQZ_OK, "ok");
     } else {
