@@ -411,7 +411,8 @@ static void add_files(const char *dir, cJSON *list)
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
         struct stat st;
         char digest[DIGEST_TEXT], *path = path_format("%s/%s", dir, kept[i].name);
-        if (stat(path, &st) == 0 && !sha256_file(path, digest, NULL)) {
+        /* a link could lead out of the folder */
+        if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && !sha256_file(path, digest, NULL)) {
             cJSON *data = cJSON_CreateObject();
             cJSON_AddStringToObject(data, "path", kept[i].name);
             cJSON_AddNumberToObject(data, "bytes", (double)st.st_size);
@@ -453,7 +454,8 @@ static cJSON *end_of_study(const char *dir, const report_data *data)
 {
     cJSON *j = cJSON_CreateObject();
     const char *state = json_str(data->run, "state", "");
-    if (!strcmp(state, "running")) state = "interrupted"; /* it was killed before it could say so */
+    int killed = !strcmp(state, "running"); /* before it could say so */
+    if (killed) state = "interrupted";
     cJSON_AddStringToObject(j, "state", state);
     char *summary = summary_text(dir);
     if (summary) cJSON_AddStringToObject(j, "summary", summary);
@@ -469,7 +471,8 @@ static cJSON *end_of_study(const char *dir, const report_data *data)
     }
     char *key = path_format("end/%s/%lld", state, (long long)journal_records(dir));
     cJSON *r = record("end", key, j);
-    cJSON_SetNumberValue(json_get(r, "time_ms"), (double)time_of(data->run, "updated"));
+    if (!killed)
+        cJSON_SetNumberValue(json_get(r, "time_ms"), (double)time_of(data->run, "updated"));
     return r;
 }
 
