@@ -1,6 +1,7 @@
 /* jobs.c - the four jobs of a run as worker jobs (contract: worker.h), and their results through
  * the ledger: a recorded result is taken as it is and never measured again. */
 #include "coordinator/state.h"
+#include "io/disk.h"
 #include "io/file.h"
 #include <ctype.h>
 #include <math.h>
@@ -178,6 +179,17 @@ static void watch_room(run *r)
     free(text);
 }
 
+static void warn_whole(run *r, double whole, const room *now)
+{
+    char need[32], have[32];
+    disk_amount(whole, need);
+    disk_amount((double)now->store_bytes, have);
+    run_log(r, SQZ_LOG_WARN,
+            "the whole run is predicted to write %s and %s are free in %s; it stops, to be "
+            "resumed, when a step does not fit",
+            need, have, r->store);
+}
+
 /* Does the job's output fit on the disk?  Nothing is recorded when it does not, so that the run can
  * be resumed at this very step. */
 static sqz_status check_room(run *r, const trial *t, const char *id, const char *rung,
@@ -188,10 +200,7 @@ static sqz_status check_room(run *r, const trial *t, const char *id, const char 
     double whole = json_num(json_get(r->plan, "predicted"), "disk_bytes", 0);
     look(r, &now);
     if (!strcmp(rung, "baseline") && now.store_bytes >= 0 && whole > (double)now.store_bytes)
-        run_log(r, SQZ_LOG_WARN,
-                "the whole run is predicted to write %.1f GB and %.1f GB are free; it stops, to be "
-                "resumed, when a step does not fit",
-                whole / 1e9, (double)now.store_bytes / 1e9);
+        warn_whole(r, whole, &now);
     char *why = room_refusal(r->spec, &need, r->store, r->dir, &now);
     sqz_status s =
         why ? err_set(err, ERR_STORAGE, "%s.%s is not begun: %s", id, rung, why) : SQZ_OK;

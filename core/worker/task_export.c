@@ -6,6 +6,7 @@
  * and that the folder appears whole or not at all. Load-back: the folder is opened again through
  * its format; codes, scales and zeros of every linear must be bit-equal, every other tensor
  * bit-identical to the source, logits equal at the same compute. */
+#include "io/disk.h"
 #include "quant/affine.h"
 #include "worker/tasks.h"
 #include <dirent.h>
@@ -475,7 +476,9 @@ static sqz_status write_folder(job_state *s, const char *format, const char *dir
     chosen c;
     sqz_status st = job_subject(s, 1, 0, &subj, err);
     if (st) return st;
-    st = choose_format(s, subj, format, &c, err);
+    st = disk_check("the exported checkpoint", (double)export_bytes(s, subj, format), dir,
+                    "free some, or name an --output on another disk", err);
+    if (!st) st = choose_format(s, subj, format, &c, err);
     if (st) {
         subject_close(subj);
         return st;

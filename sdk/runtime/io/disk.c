@@ -30,7 +30,7 @@ int64_t disk_free(const char *path)
 }
 
 /* "5.1 GB", "820 MB" */
-static void amount(double bytes, char out[32])
+void disk_amount(double bytes, char out[32])
 {
     if (bytes >= 1e9)
         snprintf(out, 32, "%.1f GB", bytes / 1e9);
@@ -43,10 +43,10 @@ char *disk_refusal(const char *what, double need, const char *path, int64_t free
 {
     char wanted[32], have[32];
     if (free_bytes < 0 || !(need > 0) || need + SPARE_BYTES <= (double)free_bytes) return NULL;
-    amount(need, wanted);
-    amount((double)free_bytes, have);
-    return path_format("%s needs about %s in %s, %s are free; %s", what, wanted, path, have,
-                       remedy);
+    disk_amount(need, wanted);
+    disk_amount((double)free_bytes, have);
+    return path_format("%s needs about %s in %s, %s are free%s; %s", what, wanted, path, have,
+                       need <= (double)free_bytes ? " and 16 MB are kept spare" : "", remedy);
 }
 
 sqz_status disk_check(const char *what, double need, const char *path, const char *remedy,
