@@ -83,7 +83,9 @@ static sqz_status ask(const question *q, char **value, sqz_error *err)
             return err_set(err, SQZ_E_CANCELLED, "interrupted at a question; nothing was begun");
         if (!got || !*line) return SQZ_OK;
         if ((*value = q->read(line, &why))) return SQZ_OK;
-        fprintf(stderr, "  %s\n", why.text);
+        fputs("  ", stderr);
+        print_safe(stderr, why.text, strlen(why.text));
+        fputc('\n', stderr);
     }
     fprintf(stderr, "  the default is taken: %s\n", q->fallback);
     return SQZ_OK;

@@ -8,6 +8,7 @@
 #include "io/file.h"
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const cli_option options[] = {
     {"prompt", CLI_TEXT, "TEXT", NULL, 0, 0, "what the model continues"},
@@ -53,7 +54,7 @@ static void put_text(stream *s, const char *text, size_t n)
     memcpy(s->text + s->length, text, n);
     s->text[s->length += n] = 0;
     if (cli_json_stdout(s->c)) return;
-    if (terminal_is_tty(stdout))
+    if (isatty(STDOUT_FILENO))
         print_safe(stdout, text, n);
     else
         fwrite(text, 1, n, stdout);

@@ -5,6 +5,7 @@
 #include "tokenizer/tokenizer.h"
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const cli_option options[] = {
     {"text", CLI_TEXT, "TEXT", NULL, 0, 0, "one input, as given"},
@@ -88,7 +89,7 @@ static sqz_status decode_one(job *j, const char *text, int64_t bytes, sqz_error 
             cli_say(j->c, "%s\n", quoted ? quoted : "\"\"");
             free(quoted);
         } else if (!cli_json_stdout(j->c)) {
-            if (terminal_is_tty(stdout))
+            if (isatty(STDOUT_FILENO))
                 print_safe(stdout, plain, (size_t)length);
             else
                 fwrite(plain, 1, (size_t)length, stdout);

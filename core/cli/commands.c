@@ -14,36 +14,16 @@
 #include <unistd.h>
 
 const command *const cli_commands[] = {
-    &cmd_run,
-    &cmd_plan,
-    &cmd_top,
-    &cmd_report,
-    &cmd_sync,
-    &cmd_quantize,
-    &cmd_eval,
-    &cmd_bench,
-    &cmd_generate,
-    &cmd_logits,
-    &cmd_tokenize,
-    &cmd_estimate,
-    &cmd_plugin_list,
-    &cmd_plugin_info,
-    &cmd_plugin_why,
-    &cmd_plugin_new,
-    &cmd_plugin_check,
-    &cmd_registry_ls,
-    &cmd_registry_show,
-    &cmd_registry_tag,
-    &cmd_registry_verify,
-    &cmd_registry_gc,
-    &cmd_schema,
-    &cmd_doctor,
-    &cmd_explain,
-    &cmd_completions,
-    &cmd_man,
-    &cmd_help,
-    &cmd_version,
-    &cmd_worker,
+    &cmd_run,           &cmd_plan,         &cmd_top,
+    &cmd_report,        &cmd_sync,         &cmd_quantize,
+    &cmd_eval,          &cmd_bench,        &cmd_generate,
+    &cmd_logits,        &cmd_tokenize,     &cmd_estimate,
+    &cmd_plugin_list,   &cmd_plugin_info,  &cmd_plugin_why,
+    &cmd_plugin_new,    &cmd_plugin_check, &cmd_registry_ls,
+    &cmd_registry_show, &cmd_registry_tag, &cmd_registry_verify,
+    &cmd_registry_gc,   &cmd_schema,       &cmd_doctor,
+    &cmd_explain,       &cmd_completions,  &cmd_man,
+    &cmd_help,          &cmd_version,      &cmd_worker,
 };
 const int cli_n_commands = sizeof cli_commands / sizeof *cli_commands;
 
@@ -98,13 +78,13 @@ static void group_words(const char *group, char *out, size_t size)
 static int complain_about_command(int argc, char **argv)
 {
     const char *word = argv[1], *instead = command_not_built(word), *near = NULL;
-    char words[128];
+    char words[128], *text;
     group_words(word, words, sizeof words);
     if (*words) {
-        fprintf(stderr, "sqz: `sqz %s` wants one of %s%s%s\n", word, words,
-                argc > 2 ? ", not " : "", argc > 2 ? argv[2] : "");
+        text = path_format("sqz: `sqz %s` wants one of %s%s%s\n", word, words,
+                           argc > 2 ? ", not " : "", argc > 2 ? argv[2] : "");
     } else if (instead) {
-        fprintf(stderr, "sqz: sqz %s is not built yet; %s\n", word, instead);
+        text = path_format("sqz: sqz %s is not built yet; %s\n", word, instead);
     } else {
         const char *names[64];
         int n = 0;
@@ -114,9 +94,12 @@ static int complain_about_command(int argc, char **argv)
         names[n++] = "plugin";
         names[n++] = "registry";
         near = json_nearest(word, names, n);
-        fprintf(stderr, "sqz: unknown command \"%s\"; %s%s%s\n", word, near ? "did you mean " : "",
-                near ? near : "`sqz help` lists the commands", near ? "?" : "");
+        text =
+            path_format("sqz: unknown command \"%s\"; %s%s%s\n", word, near ? "did you mean " : "",
+                        near ? near : "`sqz help` lists the commands", near ? "?" : "");
     }
+    print_safe(stderr, text, strlen(text));
+    free(text);
     return 2;
 }
 
@@ -129,7 +112,11 @@ static sqz_status write_json(const cli *c, sqz_error *err)
     if (!text) return err_set(err, SQZ_E_NOMEM, "no memory to write %s", file);
     sqz_status s = SQZ_OK;
     if (strcmp(file, "-") == 0) {
-        if (printf("%s\n", text) < 0 || fflush(stdout))
+        if (isatty(STDOUT_FILENO))
+            print_safe(stdout, text, strlen(text));
+        else
+            fputs(text, stdout);
+        if (putchar('\n') < 0 || fflush(stdout) || ferror(stdout))
             s = err_set(err, ERR_STORAGE, "stdout: cannot be written");
     } else {
         s = file_printf(file, err, "%s\n", text);

@@ -5,8 +5,10 @@
 #include "io/file.h"
 #include <limits.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 int cli_threads(const cli *c)
 {
@@ -27,9 +29,15 @@ void cli_say(const cli *c, const char *fmt, ...)
 {
     if (cli_json_stdout(c)) return;
     va_list ap;
+    char *text = NULL;
     va_start(ap, fmt);
-    vprintf(fmt, ap);
+    int n = vasprintf(&text, fmt, ap);
     va_end(ap);
+    if (n >= 0 && isatty(STDOUT_FILENO)) /* names and labels in it are not ours */
+        print_styled(stdout, text);
+    else if (n >= 0)
+        fwrite(text, 1, (size_t)n, stdout);
+    if (n >= 0) free(text);
 }
 
 char *cli_absolute(const char *path)

@@ -115,6 +115,13 @@ static size_t utf8_length(const unsigned char *s, size_t left, unsigned *code)
     return n;
 }
 
+/* Marks that change the direction of the text around them: what is read is not what is there. */
+static int turns_text(unsigned code)
+{
+    return code == 0x61c || code == 0x200e || code == 0x200f ||
+           (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+}
+
 void print_safe(FILE *f, const char *text, size_t bytes)
 {
     const unsigned char *s = (const unsigned char *)text;
@@ -127,9 +134,36 @@ void print_safe(FILE *f, const char *text, size_t bytes)
             fputs("\xef\xbf\xbd", f);
         else if (control)
             fprintf(f, "\\x%02x", code);
+        else if (turns_text(code))
+            fprintf(f, "\\u%04x", code);
         else
             fwrite(s + i, 1, n, f);
         i += n ? n : 1;
+    }
+}
+
+/* Bytes of the code of ours (term_on, term_off) that the text begins with, or 0. */
+static size_t own_code(const char *s)
+{
+    static const char *const codes[] = {"\033[0m",  "\033[1m",  "\033[2m", "\033[31m",
+                                        "\033[32m", "\033[33m", "\033[36m"};
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (!strncmp(s, codes[i], strlen(codes[i]))) return strlen(codes[i]);
+    return 0;
+}
+
+void print_styled(FILE *f, const char *text)
+{
+    int color = f == stdout ? term.color_out : term.color_err;
+    while (*text) {
+        size_t n = color ? own_code(text) : 0;
+        if (n) {
+            fwrite(text, 1, n, f);
+        } else {
+            n = 1 + strcspn(text + 1, "\033");
+            print_safe(f, text, n);
+        }
+        text += n;
     }
 }
 
@@ -146,16 +180,21 @@ static void erase(void)
 static void put_line(const char *line, int width)
 {
     int column = 0;
-    for (const char *s = line; *s && column < width; s++) {
-        if (*s == '\033') { /* our own colour codes have no width */
-            const char *end = strchr(s, 'm');
-            if (!end) break;
-            fwrite(s, 1, (size_t)(end - s) + 1, stderr);
-            s = end;
-            continue;
+    for (const char *s = line; *s && column < width;) {
+        unsigned code;
+        size_t n = own_code(s); /* has no width */
+        if (n) {
+            fwrite(s, 1, n, stderr);
+        } else {
+            n = utf8_length((const unsigned char *)s, strlen(s), &code);
+            n = n ? n : 1;
+            if (*s == '\n' || *s == '\t')
+                fputc(' ', stderr);
+            else
+                print_safe(stderr, s, n);
+            column++;
         }
-        fputc((unsigned char)*s < 0x20 ? ' ' : *s, stderr);
-        if (((unsigned char)s[1] & 0xc0) != 0x80) column++;
+        s += n;
     }
     fputs(term.color_err ? "\033[0m" : "", stderr);
 }
@@ -252,7 +291,9 @@ void progress_update(double done, const char *what)
         snprintf(eta, sizeof eta, "  %s left", left);
     }
     if (beat_due(now)) {
-        fprintf(stderr, "%s: %.0f %%%s %s\n", term.title, fmax(done, 0) * 100, eta, what);
+        snprintf(line, sizeof line, "%s: %.0f %%%s %s\n", term.title, fmax(done, 0) * 100, eta,
+                 what ? what : "");
+        print_safe(stderr, line, strlen(line));
         fflush(stderr);
     }
     if (!due(now)) return;
@@ -270,7 +311,8 @@ void progress_block(const char *const *lines, int n, const char *heartbeat)
 {
     double now = clock_s();
     if (heartbeat && beat_due(now)) {
-        fprintf(stderr, "%s\n", heartbeat);
+        print_safe(stderr, heartbeat, strlen(heartbeat));
+        fputc('\n', stderr);
         fflush(stderr);
     }
     if (due(now)) draw(lines, n < MAX_LINES ? n : MAX_LINES);

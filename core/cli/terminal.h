@@ -41,9 +41,13 @@ void progress_end(void);
 double progress_eta(void);
 
 /* ---- text from models and plugins ------------------------------------------------------------ */
-/* Writes UTF-8 text; control characters other than newline and tab become \x1b-like escapes, so
- * that a model cannot drive the terminal.  Invalid bytes become U+FFFD. */
+/* Writes UTF-8 text; control characters other than newline and tab, and marks that turn the
+ * direction of text, become \x1b-like escapes, so that a model cannot drive the terminal.  Invalid
+ * bytes become U+FFFD. */
 void print_safe(FILE *, const char *text, size_t bytes);
+/* The same for text with term_on's codes in it: these pass where colour is on, nothing else does.
+ */
+void print_styled(FILE *, const char *text);
 
 /* ---- signals --------------------------------------------------------------------------------- */
 /* SIGINT and SIGTERM count; the third one ends the process at once. */

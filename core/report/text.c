@@ -54,11 +54,34 @@ void txt_addf(txt *t, const char *fmt, ...)
 }
 
 /* ---- escaping -------------------------------------------------------------------------------- */
+/* The code point at s when it is one that nobody should see work: a C1 control (terminals take
+ * U+009B for an escape sequence) or a mark that turns the direction of text; its bytes go to *n.
+ * Else 0. */
+static unsigned invisible(const char *s, int *n)
+{
+    const unsigned char *c = (const unsigned char *)s;
+    unsigned code = 0;
+    *n = 1;
+    if ((c[0] == 0xc2 || c[0] == 0xd8) && (c[1] & 0xc0) == 0x80) {
+        code = (c[0] & 0x1fu) << 6 | (c[1] & 0x3fu);
+        *n = 2;
+    } else if (c[0] == 0xe2 && (c[1] == 0x80 || c[1] == 0x81) && (c[2] & 0xc0) == 0x80) {
+        code = 0x2000u | (c[1] & 0x3fu) << 6 | (c[2] & 0x3fu);
+        *n = 3;
+    }
+    int bad = (code >= 0x80 && code < 0xa0) || code == 0x61c || code == 0x200e || code == 0x200f ||
+              (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+    return bad ? code : 0;
+}
+
 void txt_html(txt *t, const char *s)
 {
+    int n;
     for (; s && *s; s++) {
         unsigned char c = (unsigned char)*s;
-        if (c == '&')
+        if (invisible(s, &n))
+            txt_add(t, "\xef\xbf\xbd"), s += n - 1;
+        else if (c == '&')
             txt_add(t, "&amp;");
         else if (c == '<')
             txt_add(t, "&lt;");
@@ -77,9 +100,12 @@ void txt_html(txt *t, const char *s)
 
 void txt_md(txt *t, const char *s)
 {
+    int n;
     for (; s && *s; s++) {
         unsigned char c = (unsigned char)*s;
-        if (c == '<')
+        if (invisible(s, &n))
+            txt_add(t, "\xef\xbf\xbd"), s += n - 1;
+        else if (c == '<')
             txt_add(t, "&lt;");
         else if (c == '>')
             txt_add(t, "&gt;");
@@ -97,6 +123,8 @@ void txt_md(txt *t, const char *s)
 void txt_script_json(txt *t, const cJSON *v)
 {
     char *text = json_text(v, 0);
+    int n;
+    unsigned code;
     for (const char *s = text ? text : "null"; *s; s++) {
         /* The HTML parser ends the element at </script and knows <!--; U+2028/9 end old JS lines.
          */
@@ -110,6 +138,8 @@ void txt_script_json(txt *t, const cJSON *v)
             txt_add(t, "\\u2028"), s += 2;
         else if (strncmp(s, "\xe2\x80\xa9", 3) == 0)
             txt_add(t, "\\u2029"), s += 2;
+        else if ((code = invisible(s, &n)))
+            txt_addf(t, "\\u%04x", code), s += n - 1;
         else
             put(t, s, 1);
     }
