@@ -6,6 +6,7 @@
  * calibration, one block's weights and one block's matrices, whatever the depth.  On disk the upper
  * triangles, one safetensors object per block. */
 #include "io/disk.h"
+#include "pool/pool.h"
 #include "worker/tasks.h"
 #include <stdlib.h>
 #include <string.h>
@@ -230,6 +231,35 @@ int64_t statistics_tokens(const statistics *st)
     return json_int(st->index, "tokens", 0);
 }
 
+enum { TILE = 32 };
+typedef struct unpack_job {
+    const float *packed; /* upper triangle, row by row */
+    float *m;            /* [n, n] */
+    int64_t n;
+} unpack_job;
+
+static void unpack_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    const unpack_job *j = arg;
+    int64_t n = j->n;
+    (void)thread;
+    for (int64_t i = begin * TILE; i < end * TILE && i < n; i++)
+        memcpy(j->m + i * n + i, j->packed + i * n - i * (i - 1) / 2,
+               (size_t)(n - i) * sizeof *j->m);
+}
+
+/* Rows of the lower half are columns of the upper: in tiles. */
+static void mirror_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    const unpack_job *u = arg;
+    int64_t n = u->n;
+    (void)thread;
+    for (int64_t i0 = begin * TILE; i0 < end * TILE && i0 < n; i0 += TILE)
+        for (int64_t j0 = 0; j0 <= i0; j0 += TILE)
+            for (int64_t i = i0; i < i0 + TILE && i < n; i++)
+                for (int64_t j = j0; j < j0 + TILE && j < i; j++) u->m[i * n + j] = u->m[j * n + i];
+}
+
 static sqz_status unpack_moment(const st_tensor *t, int64_t n, float **out, sqz_error *err)
 {
     if (!t || t->dtype != SQZ_F32 || t->bytes != triangle(n) * (int64_t)sizeof(float))
@@ -239,16 +269,9 @@ static sqz_status unpack_moment(const st_tensor *t, int64_t n, float **out, sqz_
     if (!m)
         return err_set(err, SQZ_E_NOMEM, "no memory for a %lld x %lld matrix", (long long)n,
                        (long long)n);
-    const float *p = (const float *)(const void *)t->data; /* the writer aligns tensors */
-    for (int64_t i = 0; i < n; i++) {
-        memcpy(m + i * n + i, p, (size_t)(n - i) * sizeof *m);
-        p += n - i;
-    }
-    enum { TILE = 32 }; /* mirror in tiles: rows of the lower half are columns of the upper */
-    for (int64_t i0 = 0; i0 < n; i0 += TILE)
-        for (int64_t j0 = 0; j0 <= i0; j0 += TILE)
-            for (int64_t i = i0; i < i0 + TILE && i < n; i++)
-                for (int64_t j = j0; j < j0 + TILE && j < i; j++) m[i * n + j] = m[j * n + i];
+    unpack_job j = {(const float *)(const void *)t->data, m, n}; /* the writer aligns tensors */
+    pool_for((n + TILE - 1) / TILE, 1, unpack_rows, &j);
+    pool_for((n + TILE - 1) / TILE, 1, mirror_rows, &j);
     *out = m;
     return SQZ_OK;
 }

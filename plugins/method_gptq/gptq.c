@@ -34,24 +34,39 @@ enum { SCALES_AUTO, SCALES_NEVER, SCALES_ALWAYS };
 
 /* ---- checks ---------------------------------------------------------------------------------- */
 
-static int all_finite(const float *x, int64_t n)
+typedef struct scan {
+    const float *x;
+    _Atomic int bad;
+} scan;
+
+static void scan_range(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
+    scan *s = arg;
     float bad = 0;
-    for (int64_t i = 0; i < n; i++) bad += x[i] * 0.0f; /* NaN and infinity leave NaN */
-    return bad == 0.0f;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) bad += s->x[i] * 0.0f; /* NaN and infinity leave NaN */
+    if (bad != 0.0f) s->bad = 1;
 }
 
-static sqz_status check_subject(const sqz_host *host, const sqz_linear *linear)
+static int all_finite(const sqz_host *host, const sqz_pool *pool, const float *x, int64_t n)
+{
+    scan s = {x, 0};
+    pool->parallel_for(host, n, 1 << 16, scan_range, &s);
+    return !s.bad;
+}
+
+static sqz_status check_subject(const sqz_host *host, const sqz_pool *pool,
+                                const sqz_linear *linear)
 {
     if (linear->rows <= 0 || linear->cols <= 0 || linear->cols > INT32_MAX)
         return sqz_failf(host, SQZ_E_INVALID, "gptq: %s has shape [%lld, %lld]", linear->module,
                          (long long)linear->rows, (long long)linear->cols);
-    if (!all_finite(linear->weight, linear->rows * linear->cols))
+    if (!all_finite(host, pool, linear->weight, linear->rows * linear->cols))
         return sqz_failf(host, SQZ_E_NUMERIC,
                          "gptq: %s holds NaN or infinite weights; repair the checkpoint or exclude "
                          "the module by a rule",
                          linear->module);
-    if (linear->xtx && !all_finite(linear->xtx, linear->cols * linear->cols))
+    if (linear->xtx && !all_finite(host, pool, linear->xtx, linear->cols * linear->cols))
         return sqz_failf(host, SQZ_E_NUMERIC,
                          "gptq: the input statistics of %s hold NaN or infinities; the model "
                          "overflows on this calibration text",
@@ -227,7 +242,7 @@ static sqz_status gptq_linear(const sqz_host *host, void *self, void *subject, i
     if (!pool || !linalg)
         return host->fail(host, SQZ_E_UNSUPPORTED,
                           "gptq: this host lacks the service sqz.pool/1 or sqz.linalg/1");
-    sqz_status st = check_subject(host, linear);
+    sqz_status st = check_subject(host, pool, linear);
     if (st != SQZ_OK) return st;
     int64_t group = group_size < 0 || group_size > linear->cols ? linear->cols : group_size;
     gptq_job job = {

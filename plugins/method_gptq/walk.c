@@ -174,11 +174,11 @@ LANE_DISPATCH(walk_rows_pick, walk_rows)
 
 /* The weight, permuted and transposed.  Through a tile: rows of job->w lie a power of two apart,
  * and writing them a column at a time would fight over one set of the cache. */
-static void load_columns(void *arg, int64_t begin, int64_t end, int32_t thread)
+LANE_INLINE void load_columns(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     gptq_job *job = ((const tile_work *)arg)->job;
     const int32_t *perm = job->factor->perm;
-    float tile[STRIP * LANES];
+    float tile[LANES * STRIP]; /* [lane][position] */
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
         for (int64_t from = 0; from < job->cols; from += STRIP) {
@@ -186,15 +186,21 @@ static void load_columns(void *arg, int64_t begin, int64_t end, int32_t thread)
             for (int64_t lane = 0; lane < LANES; lane++) {
                 int64_t r = i * LANES + lane;
                 const float *w = job->linear->weight + r * job->cols;
-                for (int64_t p = 0; p < n; p++)
-                    tile[p * LANES + lane] = r < job->rows ? w[perm[from + p]] : 0.0f;
+                float *t = tile + lane * STRIP;
+                if (r < job->rows)
+                    for (int64_t p = 0; p < n; p++) t[p] = w[perm[from + p]];
+                else
+                    memset(t, 0, STRIP * sizeof *t);
             }
-            for (int64_t p = 0; p < n; p++)
-                memcpy(job->w + (from + p) * job->stride + i * LANES, tile + p * LANES,
-                       LANES * sizeof *tile);
+            for (int64_t p = 0; p < n; p++) {
+                float x[LANES];
+                for (int64_t lane = 0; lane < LANES; lane++) x[lane] = tile[lane * STRIP + p];
+                memcpy(job->w + (from + p) * job->stride + i * LANES, x, sizeof x);
+            }
         }
     }
 }
+LANE_DISPATCH(load_columns_pick, load_columns)
 
 /* The next block: at most TILE_COLS positions, and whole groups when grids are fitted on the way.
  */
@@ -213,7 +219,7 @@ sqz_status walk_columns(gptq_job *job)
     const factor *f = job->factor;
     int64_t cols = job->cols, stride = job->stride;
     tile_work t = {.job = job, .h = f->h};
-    job->pool->parallel_for(host, stride / LANES, 1, load_columns, &t);
+    job->pool->parallel_for(host, stride / LANES, 1, load_columns_pick(), &t);
     for (t.first = 0; t.first < cols; t.first += t.count) {
         t.count = block_length(job, t.first);
         job->pool->parallel_for(host, stride / TILE_ROWS, 1, walk_rows_pick(), &t);

@@ -5,6 +5,7 @@
 #include "quant/affine.h"
 #include "checkpoint/checkpoint.h"
 #include "json/json.h"
+#include "pool/pool.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +57,8 @@ static sqz_status check_groups(const sqz_affine *a, sqz_error *err)
     int64_t groups = affine_groups(a->cols, a->group_size);
     int top = (1 << a->bits) - 1, middle = 1 << (a->bits - 1);
     for (int64_t i = 0; i < a->rows * groups; i++) {
+        int fine = (a->scales[i] & 0x7C00) != 0x7C00 && a->zeros[i] >= 1 && a->zeros[i] <= top;
+        if (fine && (!a->symmetric || a->zeros[i] == middle)) continue;
         long long row = i / groups, group = i % groups;
         if ((a->scales[i] & 0x7C00) == 0x7C00)
             return err_set(err, SQZ_E_INVALID,
@@ -115,20 +118,36 @@ static void pack_row(int bits, int64_t cols, const uint8_t *codes, uint8_t *row)
     if (held) *row = (uint8_t)hold;
 }
 
-static sqz_status pack_rows(const uint8_t *codes, sqz_affine *a, uint8_t *packed, sqz_error *err)
+typedef struct pack_job {
+    const uint8_t *codes;
+    const sqz_affine *a;
+    uint8_t *packed;
+    _Atomic int64_t bad_row; /* some row with a code that is too large, or -1 */
+} pack_job;
+
+static void pack_range(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
+    pack_job *j = arg;
+    const sqz_affine *a = j->a;
     int64_t row_bytes = affine_row_bytes(a->bits, a->cols);
-    for (int64_t r = 0; r < a->rows; r++) {
-        const uint8_t *from = codes + r * a->cols;
+    (void)thread;
+    for (int64_t r = begin; r < end; r++) {
+        const uint8_t *from = j->codes + r * a->cols;
         uint8_t all = 0;
         for (int64_t c = 0; c < a->cols; c++) all |= from[c];
-        if (all >> a->bits)
-            return err_set(err, SQZ_E_INVALID,
-                           "int-affine/1: row %lld has a code above %d, the largest of %d bits",
-                           (long long)r, (1 << a->bits) - 1, a->bits);
-        pack_row(a->bits, a->cols, from, packed + r * row_bytes);
+        if (all >> a->bits) j->bad_row = r;
+        pack_row(a->bits, a->cols, from, j->packed + r * row_bytes);
     }
-    return SQZ_OK;
+}
+
+static sqz_status pack_rows(const uint8_t *codes, sqz_affine *a, uint8_t *packed, sqz_error *err)
+{
+    pack_job j = {codes, a, packed, -1};
+    pool_for(a->rows, 32, pack_range, &j);
+    if (j.bad_row < 0) return SQZ_OK;
+    return err_set(err, SQZ_E_INVALID,
+                   "int-affine/1: row %lld has a code above %d, the largest of %d bits",
+                   (long long)j.bad_row, (1 << a->bits) - 1, a->bits);
 }
 
 static sqz_status round_scales(const float *scales, int64_t n, int64_t groups, uint16_t *half,
