@@ -197,6 +197,21 @@ def indexes():
     write("index", "missing", json.dumps({"weight_map": {"a": "s2.safetensors"}}))
 
 
+def reports():
+    metrics = {"strategy_id": "s1", "quality": 10.5, "quality_metric": "perplexity", "quality_dataset": "d", "quality_stderr": 0.1, "quality_higher_is_better": False,
+               "perplexity": 10.5, "bytes": 80928, "memory_bytes": 4e7, "ttft_ms": 1.0, "tpot_ms": 0.2, "reward": 0.4, "accuracy_drop": -0.01, "kl": 0.1}
+    run = {"schema": "sqz.run/1", "id": "r1", "state": "done", "model": "m", "began": "2026-01-01T00:00:00Z", "version": "0.1.0"}
+    pareto = {"objectives": [{"name": "quality", "direction": "minimize", "metric": "perplexity"}, {"name": "bytes", "direction": "minimize"}], "reference": [11, 9e4],
+              "hypervolume": 2.5, "hypervolume_normalised": 0.5, "baseline": {**metrics, "strategy_id": "dense"},
+              "members": [{"strategy_id": "s1", "label": "rtn 4-bit", "steps": [{"use": "rtn", "with": {"bits": 4}}], "metrics": metrics, "objectives": [10.5, 80928],
+                           "artifact": "sha256:" + "8" * 64, "path": "models/s1", "format": "gptq"}]}
+    trial = {"strategy_id": "s1", "label": "rtn 4-bit", "kind": "seed", "outcome": "ok", "feasible": True, "metrics": metrics, "rungs": {"full": {"seconds": 1.5}}}
+    parts = [run, pareto, {"results": [metrics]}, trial, {"cpu": "x", "threads": 2}]
+    write("report", "whole", b"\0".join(json.dumps(p).encode() for p in parts))
+    write("report", "pareto", b"{}\0" + json.dumps(pareto).encode())
+    write("report", "trials", json.dumps(run).encode() + b"\0{}\0{}\0" + json.dumps(trial).encode() + b"\n" + json.dumps({**trial, "outcome": "crashed"}).encode())
+
+
 def dictionaries():
     words = {
         "json": ['{', '}', '[', ']', ':', ',', '"', 'null', 'true', 'false', '-1', '1e308', '1e-400', '9007199254740993', '18446744073709551615', '\\u0000',
@@ -216,6 +231,8 @@ def dictionaries():
         "journal": ['"seq":', '"crc":', '"type":', '\\x0a', '{"seq":0,', '"tell"', '"ask"'],
         "channel": ['"type":', '"hello"', '"agent"', '"progress"', '"log"', '"stop"', '"done":', '"what":', '\\x00\\x00\\x01\\x00', '\\x01\\x00\\x00\\x00'],
         "stamp": ['sqz-abi ', '1.0', '.sqz.abi', '\\x7fELF', '9999.9999', '-1.-1'],
+        "report": ['"members":[', '"metrics":{', '"label":', '"quality":', '"bytes":', '"path":', '"steps":[', '"objectives":[', '"baseline":{', '"outcome":', '"rungs":{',
+                   '<fuzz>', '</script><fuzz>', '\\x1b]', '](javascript:', '../', '\\x00'],
         "affine": ['.header', '.codes', '.scales', '.zeros', 'I64', 'U8', 'F16', '"data_offsets":', '"shape":', '\\x00\\x7c', '\\xff\\xff\\xff\\xff'],
         "index": ['"weight_map":', '"metadata":', 's1.safetensors', '../', '/', '..', '/proc/self/exe', '\\u002e\\u002e\\u002f'],
     }
@@ -233,5 +250,5 @@ def dictionaries():
 
 
 if __name__ == "__main__":
-    for make in (safetensors, affines, model_configs, tokenizers, pipelines, datasets, journals, channels, stamps, indexes, dictionaries):
+    for make in (safetensors, affines, model_configs, tokenizers, pipelines, datasets, journals, channels, stamps, indexes, reports, dictionaries):
         make()
