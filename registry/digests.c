@@ -19,10 +19,7 @@ static void grow(digest_set *s)
 {
     digest_set bigger = {.room = s->room ? s->room * 2 : 256};
     bigger.slots = calloc(bigger.room, sizeof *bigger.slots);
-    if (!bigger.slots) {
-        fputs("sqz: no memory to mark objects\n", stderr);
-        abort();
-    }
+    if (!bigger.slots) memory_failed("a set of digests");
     for (size_t i = 0; i < s->room; i++)
         if (s->slots[i][0])
             memcpy(bigger.slots[slot_of(&bigger, s->slots[i])], s->slots[i], DIGEST_TEXT);

@@ -35,22 +35,28 @@ static void record_crc(const cJSON *record, char text[9])
     free(canonical);
 }
 
-/* The record of an intact line with this sequence number, or NULL. */
-static cJSON *parse_line(const char *line, int64_t bytes, int64_t seq)
+/* *record: of an intact line with this sequence number, else NULL.  Only a lack of memory is an
+ * error: it says nothing about the line, which must not be taken for damaged. */
+static sqz_status parse_line(const char *line, int64_t bytes, int64_t seq, cJSON **record,
+                             sqz_error *err)
 {
     json_doc *doc;
-    if (json_parse(line, bytes, 0, "journal", &doc, NULL) != SQZ_OK) return NULL;
-    cJSON *record = cJSON_Duplicate(json_root(doc), 1), *crc = NULL;
+    *record = NULL;
+    sqz_status st = json_parse(line, bytes, 0, "journal", &doc, err);
+    if (st != SQZ_OK) return st == SQZ_E_NOMEM ? st : SQZ_OK;
+    cJSON *copy = cJSON_Duplicate(json_root(doc), 1), *crc = NULL;
     json_free(doc);
-    if (cJSON_IsObject(record)) crc = cJSON_DetachItemFromObjectCaseSensitive(record, "crc");
+    if (cJSON_IsObject(copy)) crc = cJSON_DetachItemFromObjectCaseSensitive(copy, "crc");
     char right[9] = "";
-    if (crc) record_crc(record, right);
+    if (crc) record_crc(copy, right);
     int intact = cJSON_IsString(crc) && !strcmp(crc->valuestring, right) &&
-                 json_int(record, "seq", -1) == seq && json_str(record, "type", NULL);
+                 json_int(copy, "seq", -1) == seq && json_str(copy, "type", NULL);
     cJSON_Delete(crc);
-    if (intact) return record;
-    cJSON_Delete(record);
-    return NULL;
+    if (intact)
+        *record = copy;
+    else
+        cJSON_Delete(copy);
+    return SQZ_OK;
 }
 
 static sqz_status keep(journal *j, cJSON *record, sqz_error *err)
@@ -74,7 +80,8 @@ static sqz_status load(journal *j, sqz_error *err)
     while (st == SQZ_OK && j->end < j->size) {
         const char *line = text + j->end;
         const char *stop = memchr(line, '\n', (size_t)(j->size - j->end));
-        cJSON *record = stop ? parse_line(line, stop - line, j->n) : NULL;
+        cJSON *record = NULL;
+        if (stop) st = parse_line(line, stop - line, j->n, &record, err);
         if (!record) break;
         st = keep(j, record, err);
         if (st == SQZ_OK)
@@ -210,12 +217,12 @@ sqz_status journal_append(journal *j, cJSON *record, sqz_error *err)
     }
     char *line = print_line(record, j->n);
     /* What could not be read back (duplicate keys, nesting too deep) must not get in. */
-    cJSON *back = parse_line(line, (int64_t)strlen(line) - 1, j->n);
+    cJSON *back;
+    sqz_status st = parse_line(line, (int64_t)strlen(line) - 1, j->n, &back, err);
     cJSON_Delete(record);
-    sqz_status st;
-    if (!back)
+    if (st == SQZ_OK && !back)
         st = err_set(err, SQZ_E_INVALID, "%s: a record that is not valid JSON", j->path);
-    else
+    else if (st == SQZ_OK)
         st = keep(j, back, err);
     if (st == SQZ_OK) {
         st = write_line(j, line, err);

@@ -55,6 +55,7 @@ static const char *const *texts(const cJSON *list, int *n)
 {
     const cJSON *item;
     const char **out = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof *out);
+    if (!out) memory_failed("the configuration");
     *n = 0;
     cJSON_ArrayForEach(item, list) out[(*n)++] = item->valuestring;
     return out;
@@ -77,6 +78,7 @@ static sqz_status extract_datasets(holder *h, sqz_error *err)
     config *c = &h->c;
     const cJSON *list = json_get(c->full, "dataset"), *item;
     c->datasets = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof *c->datasets);
+    if (!c->datasets) memory_failed("the configuration");
     cJSON_ArrayForEach(item, list)
     {
         config_dataset *d = &c->datasets[c->n_datasets];

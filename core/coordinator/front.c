@@ -162,7 +162,7 @@ int front_update(run *r)
     double *points = calloc(room * (size_t)(m + 1), sizeof *points);
     uint8_t *on = calloc(room, 1);
     int64_t *list = calloc(room, sizeof *list), *members = calloc(room, sizeof *members), n = 0;
-    if (!points || !on || !list || !members) abort(); /* a few kilobytes */
+    if (!points || !on || !list || !members) memory_failed("the front");
     for (int64_t i = 0; i < r->n_trials; i++)
         for (int k = 0; k < m; k++)
             points[i * m + k] = r->trials[i].feasible ? r->trials[i].f[k] : NAN;

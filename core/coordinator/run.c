@@ -243,6 +243,13 @@ static void add_prediction(run *r, trial *t)
     free(refusal);
 }
 
+/* The caller frees what is left in the trial, too. */
+static void drop_point(trial *t)
+{
+    free(t->x);
+    t->x = NULL;
+}
+
 /* t->json stays NULL when there is nothing to evaluate this time. */
 static sqz_status trial_propose(run *r, trial *t, sqz_error *err)
 {
@@ -253,7 +260,7 @@ static sqz_status trial_propose(run *r, trial *t, sqz_error *err)
     sqz_status s = next_point(r, t->x, &by, &why, err);
     if (s == SQZ_SEARCH_EXHAUSTED) {
         r->exhausted = 1;
-        free(t->x);
+        drop_point(t);
         return SQZ_OK;
     }
     if (!s) s = space_steps(r->space, t->x, from_search ? "search" : "seed", &steps, err);
@@ -263,7 +270,7 @@ static sqz_status trial_propose(run *r, trial *t, sqz_error *err)
         copy.x = t->x;
         if (!s) s = searcher_tell(r, &copy, err);
         cJSON_Delete(steps);
-        free(t->x);
+        drop_point(t);
     } else {
         snprintf(id, sizeof id, "s%04lld", (long long)r->n_trials + 1);
         char *label = space_label(r->space, steps);
@@ -281,8 +288,8 @@ static sqz_status trial_propose(run *r, trial *t, sqz_error *err)
             add_prediction(r, t);
         else {
             cJSON_Delete(t->json);
-            free(t->x);
             t->json = NULL;
+            drop_point(t);
         }
         if (!s) run_emit(r, RUN_EVENT_TRIAL_PROPOSED, t, NULL, why, t->json);
     }

@@ -72,7 +72,7 @@ scan_cache *cache_open(const char *dir)
 {
     scan_cache *c = calloc(1, sizeof *c);
     char *folder = dir ? path_format("%s", dir) : default_dir();
-    if (!c) abort(); /* a few hundred bytes at start: nothing sensible is left to do */
+    if (!c) memory_failed("the plugin cache");
     c->described.schema = "sqz.plugins/1";
     c->denied.schema = "sqz.denied/1";
     identify_program(c->host);

@@ -43,7 +43,7 @@ static void *grow(void *array, int n, int *room, size_t size)
     if (n < *room) return array;
     *room = *room ? 2 * *room : 16;
     array = realloc(array, (size_t)*room * size);
-    if (!array) abort(); /* a few kilobytes at start */
+    if (!array) memory_failed("the catalogue");
     return array;
 }
 

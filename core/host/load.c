@@ -51,6 +51,7 @@ static sqz_status check_file(const agent_info *info, sqz_error *err)
     plugin_stamp stamp;
     sqz_status status = sha256_file(info->file, digest, err);
     if (status) {
+        if (status == SQZ_E_NOMEM) return status;
         err->code = ERR_PLUGIN;
         return ERR_PLUGIN;
     }

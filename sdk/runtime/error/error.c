@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 sqz_status err_set(sqz_error *err, sqz_status code, const char *fmt, ...)
 {
@@ -66,4 +67,14 @@ const char *err_name(sqz_status code)
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (table[i].code == code) return table[i].name;
     return "internal";
+}
+
+_Noreturn void memory_failed(const char *what)
+{
+    static const char head[] = "sqz: no memory for ", tail[] = "; free some and try again\n";
+    /* write: stdio may want memory, and so may what runs at exit */
+    ssize_t n = write(STDERR_FILENO, head, sizeof head - 1);
+    if (n >= 0) n = write(STDERR_FILENO, what, strlen(what));
+    if (n >= 0) n = write(STDERR_FILENO, tail, sizeof tail - 1);
+    _exit(1);
 }

@@ -28,6 +28,10 @@ __attribute__((format(printf, 3, 4))) sqz_status err_set(sqz_error *err, sqz_sta
                                                         const char *fmt, ...);
 /* Puts "context: " before the text. */
 __attribute__((format(printf, 2, 3))) void err_prefix(sqz_error *err, const char *fmt, ...);
+/* The one way out where a few bytes cannot be had and no caller could go on: says for what, and
+ * ends the process with status 1.  Journals and stores are durable at every moment, so a run
+ * continues with --resume.  What reads foreign files reports SQZ_E_NOMEM instead. */
+_Noreturn void memory_failed(const char *what);
 int err_exit_code(sqz_status code);
 /* "unsupported", "storage", ...: stable words for JSON. */
 const char *err_name(sqz_status code);

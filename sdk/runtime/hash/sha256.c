@@ -20,9 +20,7 @@ struct sha256 {
 
 static void require(int ok)
 {
-    if (ok) return;
-    fputs("sqz: no memory for a SHA-256 context\n", stderr);
-    abort();
+    if (!ok) memory_failed("a SHA-256 context");
 }
 
 sha256 *sha256_new(void)

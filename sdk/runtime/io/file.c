@@ -315,9 +315,6 @@ char *path_format(const char *fmt, ...)
     va_start(ap, fmt);
     int n = vasprintf(&text, fmt, ap);
     va_end(ap);
-    if (n < 0) {
-        fputs("sqz: no memory for a path\n", stderr);
-        abort();
-    }
+    if (n < 0) memory_failed("a path");
     return text;
 }

@@ -37,6 +37,6 @@ sqz_status dir_make(const char *path, sqz_error *err); /* with parents */
 sqz_status dir_remove(const char *path, sqz_error *err); /* recursively; absent is fine; never follows links */
 int path_exists(const char *path);
 int path_is_dir(const char *path);
-/* printf into a malloc'd string; never NULL (aborts without memory). */
+/* printf into a malloc'd string; never NULL (memory_failed). */
 __attribute__((format(printf, 1, 2))) char *path_format(const char *fmt, ...);
 #endif

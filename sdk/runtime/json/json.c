@@ -26,6 +26,25 @@ struct json_doc {
     int64_t n, room;
 };
 
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+/* cJSON's builders return NULL without memory and its adders then drop what they were given, which
+ * would make a record that lacks a key.  So its nodes are always had or the process ends - except
+ * while a foreign text is parsed, where the size is not ours and the caller can be told. */
+static _Thread_local int may_fail;
+
+static void *take_node(size_t bytes)
+{
+    void *p = malloc(bytes);
+    if (!p && !may_fail) memory_failed("JSON");
+    return p;
+}
+
+__attribute__((constructor)) static void guard_nodes(void)
+{
+    cJSON_InitHooks(&(cJSON_Hooks){.malloc_fn = take_node, .free_fn = free});
+}
+
 /* ---- positions ------------------------------------------------------------------------------- */
 
 static void line_column(const json_doc *d, int64_t offset, int *line, int *column)
@@ -391,8 +410,12 @@ static sqz_status check_tree(const json_doc *d, const cJSON *item, sqz_error *er
 static sqz_status build_tree(json_doc *d, sqz_error *err)
 {
     const char *end = NULL;
+    may_fail = 1;
     d->root = cJSON_ParseWithLengthOpts(d->text, (size_t)d->bytes + 1, &end, 1);
-    if (!d->root) return fail_at(d, end ? end - d->text : 0, err, "cannot be parsed here");
+    may_fail = 0;
+    if (!d->root) /* the scanner has accepted the text */
+        return err_set(err, SQZ_E_NOMEM, "%s: no memory to parse it (at byte %lld of %lld)",
+                       d->name, (long long)(end ? end - d->text : 0), (long long)d->bytes);
     d->items = malloc((size_t)d->n * sizeof *d->items);
     if (!d->items) return err_set(err, SQZ_E_NOMEM, "%s: no memory to parse it", d->name);
     int64_t i = 0;

@@ -17,8 +17,7 @@ typedef struct writer {
 
 static void out_of_memory(void)
 {
-    fputs("sqz: no memory to write JSON\n", stderr);
-    abort();
+    memory_failed("JSON text");
 }
 
 static void put(writer *w, const char *text, size_t n)

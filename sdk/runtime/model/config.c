@@ -392,6 +392,7 @@ sqz_status model_config_parse(const char *json, const char *name, model_config *
 {
     json_doc *doc;
     sqz_status st = json_parse(json, (int64_t)strlen(json), 0, name, &doc, err);
+    if (st == SQZ_E_NOMEM) return st;
     if (st) return err_set(err, ERR_MODEL, "%s", err ? err->text : "");
     const cJSON *root = json_root(doc);
     reader r = {.doc = doc, .name = name, .err = err};
