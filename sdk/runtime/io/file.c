@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -62,11 +63,12 @@ static sqz_status read_all(int fd, const char *path, int64_t hint, int64_t max_b
     return SQZ_OK;
 }
 
+enum { PIPE_WAIT_MS = 2000 }; /* for the other end to begin */
+
 sqz_status file_read(const char *path, int64_t max_bytes, char **data, int64_t *bytes,
                      sqz_error *err)
 {
-    /* Opening a pipe that nobody writes to would wait for ever; reading one gives its end at once.
-     */
+    /* opening a pipe that nobody writes to would wait for ever */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return read_error(path, err);
     struct stat info;
@@ -75,6 +77,9 @@ sqz_status file_read(const char *path, int64_t max_bytes, char **data, int64_t *
     sqz_status st;
     if (fstat(fd, &info) < 0 || fcntl(fd, F_SETFL, 0) < 0)
         st = read_error(path, err);
+    else if (S_ISFIFO(info.st_mode) &&
+             poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, PIPE_WAIT_MS) <= 0)
+        st = err_set(err, SQZ_E_IO, "%s: a pipe that nobody writes to", path);
     else if (S_ISREG(info.st_mode) && info.st_size > max_bytes)
         st = err_set(err, SQZ_E_IO, "%s: %lld bytes, more than the limit of %lld", path,
                      (long long)info.st_size, (long long)max_bytes);

@@ -13,10 +13,10 @@ cat >"$work/pipeline.json" <<END
  "dataset": [{"source": "$data/test.jsonl", "window": 128, "limit": 8, "use": "com.old.eval"}],
  "calibration": {"source": "$data/calib.jsonl", "samples": 8, "seq_len": 64},
  "plugins": {"path": ["$plugin"]},
- "steps": [{"use": "com.old.method", "with": {"remark": "of the past"}, "search": {"bits": [4, 8]}}],
+ "steps": [{"use": "com.old.method", "with": {"remark": "of the past"}, "search": {"bits": [2, 3, 4, 8]}}],
  "search": {"use": "com.old.search"},
  "objectives": ["quality", "bytes"],
- "budget": {"trials": 3}}
+ "constraints": {"max_accuracy_drop": 10}, "budget": {"trials": 5}}
 END
 "$sqz" --config "$work/pipeline.json" --output "$work/run" --yes --quiet
 grep -q '"strategy_id"' "$work/run/pareto.json"
