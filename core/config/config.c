@@ -24,7 +24,9 @@ typedef struct holder {
 
 static const char *keep(holder *h, char *text)
 {
-    h->owned = realloc(h->owned, (size_t)(h->n_owned + 1) * sizeof *h->owned);
+    char **grown = realloc(h->owned, (size_t)(h->n_owned + 1) * sizeof *grown);
+    if (!grown) memory_failed("the configuration");
+    h->owned = grown;
     h->owned[h->n_owned++] = text;
     return text;
 }

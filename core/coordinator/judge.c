@@ -58,6 +58,7 @@ static outcomes read_outcomes(const run *r, const char *relative)
                 room = room ? 2 * room : 256;
                 o.index = realloc(o.index, (size_t)room * sizeof *o.index);
                 o.value = realloc(o.value, (size_t)room * sizeof *o.value);
+                if (!o.index || !o.value) memory_failed("the outcomes of an evaluation");
             }
             o.index[o.n] = (int64_t)i;
             o.value[o.n++] = x;

@@ -256,6 +256,7 @@ static sqz_status trial_propose(run *r, trial *t, sqz_error *err)
     char *by = NULL, *why = NULL, id[24];
     cJSON *steps = NULL;
     t->x = calloc((size_t)r->space->n_dims + 1, sizeof *t->x);
+    if (!t->x) memory_failed("a trial");
     int from_search = r->next_seed >= r->seeds.n;
     sqz_status s = next_point(r, t->x, &by, &why, err);
     if (s == SQZ_SEARCH_EXHAUSTED) {

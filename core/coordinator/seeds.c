@@ -59,7 +59,7 @@ static void add_seed(const strategy_space *s, seed_list *list, profile p, int me
                      const char *name, const char *why)
 {
     double *x = calloc((size_t)s->n_dims + 1, sizeof *x);
-    if (!x) return;
+    if (!x) memory_failed("the seeds");
     for (int i = 0; i < s->n_dims; i++) {
         const space_step *step = &s->steps[s->meaning[i].step];
         x[i] = s->meaning[i].row ? choose(&s->dims[i], s->meaning[i].row, p)
@@ -72,6 +72,7 @@ static void add_seed(const strategy_space *s, seed_list *list, profile p, int me
             return;
         }
     list->at = realloc(list->at, (size_t)(list->n + 1) * sizeof *list->at);
+    if (!list->at) memory_failed("the seeds");
     list->at[list->n++] = (seed){x, path_format("%s", name), path_format("%s", why)};
 }
 

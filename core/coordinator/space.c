@@ -250,6 +250,7 @@ static sqz_status step_methods(maker *m, const catalogue *cat, const cJSON *spec
     const agent_info *a;
     sqz_status s;
     step->methods = calloc((size_t)cJSON_GetArraySize(ids) + 1, sizeof *step->methods);
+    if (!step->methods) memory_failed("the methods of a step");
     if (strcmp(use, "auto") != 0) {
         if ((s = catalogue_find(cat, "method/1", use, &a, m->err))) return s;
         cJSON_ArrayForEach(id, ids) if (!strcmp(id->valuestring, a->id))
