@@ -15,6 +15,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 # Every Debian 12 package, also those that Debian only recommends with others.
 PACKAGES := build-essential gcc clang cmake ninja-build pkg-config \
 	libcjson-dev libffi-dev libpcre2-dev libutf8proc-dev libsqlite3-dev libssl-dev libcurl4-openssl-dev \
+	zlib1g-dev libzstd-dev libsnappy-dev \
 	libopenblas-openmp-dev libgomp1 \
 	check libclang-rt-14-dev clang-format clang-tidy python3 python3-venv ca-certificates
 

@@ -309,9 +309,20 @@ def datasets():
     yield of("huge_line", ["d.jsonl:2:"], row + b'{"text": "' + b"x" * 20_000_000 + b"\n")
     yield of("many_fields", ["d.jsonl"], b"".join(b'{"f%d": 1}\n' % i for i in range(5000)))
     yield of("utf16", ["d.jsonl"], '{"text": "a"}\n'.encode("utf-16"))
-    yield Row("dataset/gzip", ["eval", "{m}", "--dataset", "{w}/d.jsonl.gz", "--json", "{w}/out.json"], 2, [".gz"],
+    yield Row("dataset/gzip", ["eval", "{m}", "--dataset", "{w}/d.jsonl.gz", "--json", "{w}/out.json"], 3, [".gz", "gzip"],
             lambda w: tiny.put(w, "d.jsonl.gz", b"\x1f\x8b\x08"))
-    yield Row("dataset/folder", ["eval", "{m}", "--dataset", "{w}", "--json", "{w}/out.json"], 2, ["folder"])
+    yield Row("dataset/folder", ["eval", "{m}", "--dataset", "{w}", "--json", "{w}/out.json"], 3, ["folder"])
+    yield from (Row(f"dataset/{name}", ["eval", "{m}", "--dataset", "{w}/" + name, "--json", "{w}/out.json"], code, words, lambda w, name=name, data=data: tiny.put(w, name, data))
+                for name, code, words, data in [
+                    ("open_quote.csv", 3, ["open_quote.csv:2:", "quoted"], b'text\n"a\nb\n'),
+                    ("wide.csv", 3, ["wide.csv:3:", "2 cells"], b"text\na\nb,c\n"),
+                    ("no_rows.tsv", 3, ["no rows"], b"text\tlabel\n"),
+                    ("latin.csv", 3, ["latin.csv:2:", "UTF-8"], b"text\n\xe9t\xe9\n"),
+                    ("cut.parquet", 3, ["cut.parquet", "PAR1"], b"PAR1\0\0\0\0\0\0\0\0"),
+                    ("footer.parquet", 3, ["footer.parquet", "footer"], b"PAR1\0\0\0\0\xff\xff\xff\x7fPAR1"),
+                    ("rows.arrow", 2, [".arrow"], b"ARROW1"),
+                    ("bomb.txt.zst", 3, ["bomb.txt.zst", "zstd"], b"\x28\xb5\x2f\xfd\xff")])
+    yield Row("dataset/no_split", ["eval", "{m}", "--dataset", "{w}:dev", "--json", "{w}/out.json"], 3, ["dev", "train"], lambda w: tiny.put(w, "train.jsonl", row))
     yield Row("dataset/device", ["eval", "{m}", "--dataset", "/dev/zero", "--json", "{w}/out.json"], 3, ["/dev/zero"])
     yield Row("dataset/known_task", ["eval", "{m}", "--dataset", "gsm8k", "--json", "{w}/out.json"], 2, ["gsm8k"])
     yield of("too_short", ["window"], b'{"text": "a"}\n', code=2)

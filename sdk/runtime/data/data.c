@@ -1,12 +1,16 @@
-/* data.c - opening a data set: which file, which kind, and the view that evaluations get.
+/* data.c - opening a data set: which files, which kind, and the view that evaluations get.
  *
- * Left out and refused by name: the protocols of known tasks, folders, and files other than JSONL,
- * a JSON array and plain text. */
+ * Left out and refused by name: the protocols of known tasks, and files that no reader is for. */
 #include "data/data.h"
+#include "data/delimited.h"
 #include "data/documents.h"
+#include "data/folder.h"
+#include "data/parquet.h"
 #include "data/rows.h"
+#include "data/unpack.h"
 #include "hash/sha256.h"
 #include "io/file.h"
+#include "json/json.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,13 +72,47 @@ static int is_known_task(const char *name, size_t n)
     return 0;
 }
 
-static sqz_status resolve(const char *spec, const char **path, char **name, sqz_error *err)
+typedef struct source {
+    char *path, *config, *split, *name; /* NULL where the spec says nothing */
+} source;
+
+static void source_free(source *s)
+{
+    free(s->path);
+    free(s->config);
+    free(s->split);
+    free(s->name);
+}
+
+/* "PATH", "PATH:SPLIT" or "PATH:SUBSET:SPLIT"; 0: no such path. */
+static int find_path(const char *text, source *s)
+{
+    if (path_exists(text)) {
+        s->path = strdup(text);
+        return s->path != NULL;
+    }
+    const char *last = strrchr(text, ':'), *middle = NULL;
+    if (!last || last == text || !last[1]) return 0;
+    char *path = strndup(text, (size_t)(last - text));
+    if (path && !path_exists(path)) {
+        middle = memrchr(text, ':', (size_t)(last - text));
+        path[middle ? middle - text : 0] = 0;
+    }
+    if (!path || !path_is_dir(path) || (middle && middle + 1 == last)) {
+        free(path);
+        return 0;
+    }
+    s->path = path;
+    if (middle) s->config = strndup(middle + 1, (size_t)(last - middle - 1));
+    s->split = strdup(last + 1);
+    return s->split && (!middle || s->config);
+}
+
+static sqz_status resolve(const char *spec, source *out, sqz_error *err)
 {
     const char *equals = strchr(spec, '=');
     size_t n = equals ? (size_t)(equals - spec) : strlen(spec);
-    *name = NULL;
-    *path = spec;
-    if (path_exists(spec)) return SQZ_OK;
+    if (find_path(spec, out)) return SQZ_OK;
     if (is_known_task(spec, n))
         return err_set(err, SQZ_E_UNSUPPORTED,
                        "data set \"%s\": the protocol of task %.*s is not built; give a file, or "
@@ -82,14 +120,25 @@ static sqz_status resolve(const char *spec, const char **path, char **name, sqz_
                        spec, (int)n, spec);
     if (!equals || !n)
         return err_set(err, ERR_MODEL,
-                       "data set \"%s\": no such file; give a .jsonl, .json or .txt file, or "
-                       "NAME=FILE",
+                       "data set \"%s\": no such file; give a .jsonl, .json, .csv, .tsv, .parquet "
+                       "or .txt file, a FOLDER or FOLDER:SPLIT of such files, or NAME=FILE",
                        spec);
-    if (!path_exists(equals + 1))
+    if (!find_path(equals + 1, out))
         return err_set(err, ERR_MODEL, "data set \"%s\": no such file: %s", spec, equals + 1);
-    *path = equals + 1;
-    *name = strndup(spec, n);
-    return *name ? SQZ_OK : err_set(err, SQZ_E_NOMEM, "data set \"%s\": no memory", spec);
+    out->name = strndup(spec, n);
+    return out->name ? SQZ_OK : err_set(err, SQZ_E_NOMEM, "data set \"%s\": no memory", spec);
+}
+
+char *dataset_path(const char *spec)
+{
+    source s = {0};
+    char *path = NULL;
+    if (resolve(spec, &s, NULL) == SQZ_OK) {
+        path = s.path;
+        s.path = NULL;
+    }
+    source_free(&s);
+    return path;
 }
 
 static char *stem_of(const char *path)
@@ -105,32 +154,99 @@ static int ends_with(const char *path, const char *ending)
     return n >= k && !strcasecmp(path + n - k, ending);
 }
 
-static sqz_status read_rows(open_set *o, const file_map *map, sqz_error *err)
+/* ---- reading a file -----------------------------------------------------------------------------
+ */
+
+static const int64_t MAX_UNPACKED = (int64_t)16 << 30;
+
+/* Is the text more than one line of JSON?  Otherwise it is one document. */
+static int is_jsonl(const char *data, int64_t bytes)
 {
-    const char *path = o->set.path, *data = (const char *)map->data;
-    static const char *const foreign[] = {".csv", ".tsv", ".parquet", ".arrow",
-                                          ".gz",  ".zst", ".zip",     ".xz"};
-    int64_t i = 0;
+    const char *end = memchr(data, '\n', (size_t)bytes);
+    json_doc *doc = NULL;
+    int64_t n = end ? end - data : bytes, rest = n;
+    while (rest < bytes && strchr(" \t\r\n", data[rest]) && data[rest]) rest++;
+    if (rest == bytes || json_parse(data, n, 0, "", &doc, NULL) != SQZ_OK) return 0;
+    json_free(doc);
+    return 1;
+}
+
+/* data: unpacked. */
+static sqz_status read_rows(open_set *o, const char *path, const char *data, int64_t bytes,
+                            const dataset_options *with, sqz_error *err)
+{
+    data_format format = format_of(path);
+    int64_t begin = 0, max = with->max_rows > 0 ? with->max_rows : -1;
+    if (bytes >= 3 && !memcmp(data, "\xEF\xBB\xBF", 3)) begin = 3; /* byte order mark */
+    int64_t i = begin;
+    while (i < bytes && strchr(" \t\r\n", data[i]) && data[i]) i++;
+    if (i == bytes)
+        return err_set(err, ERR_MODEL, "%s: the file is empty; a data set needs at least one row",
+                       path);
+    if (format == FORMAT_PARQUET || (bytes >= 4 && !memcmp(data, "PAR1", 4))) {
+        parquet_options p = {with->fields, with->n_fields, max};
+        return rows_add_parquet(o->store, path, (const uint8_t *)data, bytes, &p, err);
+    }
+    if (format == FORMAT_TEXT) {
+        o->set.is_txt = 1;
+        return rows_add_text(o->store, path, data, bytes, err);
+    }
+    if (format == FORMAT_CSV || format == FORMAT_TSV) {
+        delimited_options d = {.delimiter = format == FORMAT_CSV ? ',' : '\t',
+                               .header = with->header,
+                               .n_header = with->n_header,
+                               .as_text = with->cells_as_text};
+        return rows_add_delimited(o->store, path, data, bytes, &d, max, err);
+    }
+    if (data[i] == '[' || (format == FORMAT_JSON && !is_jsonl(data + i, bytes - i)))
+        return rows_add_json(o->store, path, data, bytes, max, err);
+    if (data[i] == '{' || format == FORMAT_JSONL || format == FORMAT_JSON)
+        return rows_add_jsonl(o->store, path, data + begin, bytes - begin, max, err);
+    return err_set(err, ERR_MODEL,
+                   "%s: no data set by its name or its first bytes; JSONL, JSON, .csv, .tsv, "
+                   ".parquet and .txt are read, also with .gz or .zst",
+                   path);
+}
+
+static sqz_status read_mapped(open_set *o, const char *path, const file_map *map,
+                              const dataset_options *with, sqz_error *err)
+{
+    static const char *const foreign[] = {".arrow", ".zip", ".xz",  ".bz2",   ".lz4",
+                                          ".xlsx",  ".xml", ".pkl", ".pickle"};
     for (size_t k = 0; k < sizeof foreign / sizeof *foreign; k++)
         if (ends_with(path, foreign[k]))
             return err_set(err, SQZ_E_UNSUPPORTED,
-                           "%s: %s files are not read; give JSONL, a JSON array or .txt", path,
-                           foreign[k]);
-    if (map->bytes >= 3 && !memcmp(data, "\xEF\xBB\xBF", 3)) i = 3; /* byte order mark */
-    int64_t begin = i;
-    while (i < map->bytes && strchr(" \t\r\n", data[i]) && data[i]) i++;
-    if (i == map->bytes)
-        return err_set(err, ERR_MODEL, "%s: the file is empty; a data set needs at least one row",
-                       path);
-    if (ends_with(path, ".txt")) {
-        o->set.is_txt = 1;
-        return rows_from_text(path, data, map->bytes, &o->store, err);
+                           "%s: %s files are not read; give JSONL, JSON, CSV, TSV, Parquet or .txt",
+                           path, foreign[k]);
+    int32_t codec = ends_with(path, ".gz")    ? CODEC_GZIP
+                    : ends_with(path, ".zst") ? CODEC_ZSTD
+                                              : CODEC_NONE;
+    if (codec == CODEC_NONE)
+        return read_rows(o, path, (const char *)map->data, map->bytes, with, err);
+    char *data;
+    int64_t bytes;
+    sqz_status st =
+        unpack_file(path, codec, map->data, map->bytes, MAX_UNPACKED, &data, &bytes, err);
+    if (st != SQZ_OK) return st;
+    st = read_rows(o, path, data, bytes, with, err);
+    free(data);
+    return st;
+}
+
+/* Adds the file's rows. */
+static sqz_status add_file(open_set *o, const char *path, const dataset_options *with,
+                           char digest[DIGEST_TEXT], sqz_error *err)
+{
+    file_map map = {0};
+    sqz_status st = file_map_open(path, &map, err);
+    if (st != SQZ_OK) {
+        if (err && st != SQZ_E_NOMEM) err->code = ERR_MODEL;
+        return st == SQZ_E_NOMEM ? st : ERR_MODEL;
     }
-    if (data[i] == '[') return rows_from_array(path, data, map->bytes, &o->store, err);
-    if (data[i] == '{' || ends_with(path, ".jsonl") || ends_with(path, ".json"))
-        return rows_from_jsonl(path, data + begin, map->bytes - begin, &o->store, err);
-    return err_set(err, ERR_MODEL, "%s: neither JSONL nor a JSON array; plain text is named .txt",
-                   path);
+    st = read_mapped(o, path, &map, with, err);
+    if (st == SQZ_OK) sha256_buffer(map.data, (size_t)map.bytes, digest);
+    file_map_close(&map);
+    return st;
 }
 
 /* ---- which kind ---------------------------------------------------------------------------------
@@ -149,7 +265,14 @@ static data_kind row_kind(const row_store *s, int64_t i)
         return DATA_CHOICE;
     if (choices && has(s, i, "query") && has(s, i, "gold")) return DATA_CHOICE;
     if (has(s, i, "question") && has(s, i, "answer") && !choices) return DATA_GENERATE;
-    return rows_is_string(s, i, "text") ? DATA_TEXT : DATA_OTHER;
+    if (rows_is_string(s, i, "text")) return DATA_TEXT;
+    return rows_list_length(s, i, "messages") >= 0 ? DATA_CHAT : DATA_OTHER;
+}
+
+const char *data_kind_name(data_kind kind)
+{
+    static const char *const names[] = {"text", "generation", "choice", "other", "chat"};
+    return names[kind];
 }
 
 static sqz_status check_choice(const open_set *o, int64_t i, sqz_error *err)
@@ -160,14 +283,15 @@ static sqz_status check_choice(const open_set *o, int64_t i, sqz_error *err)
     if (n < 1 || document_gold(s, i, n) < 0)
         return err_set(err, ERR_MODEL,
                        "%s:%lld: the right one of %lld %s is not given by label, answer or gold",
-                       o->set.path, (long long)rows_line(s, i), (long long)n, list);
+                       rows_path(s, i), (long long)rows_line(s, i), (long long)n, list);
     return SQZ_OK;
 }
 
 static sqz_status find_kind(open_set *o, sqz_error *err)
 {
     static const char *const wants[] = {"\"text\"", "\"question\" and \"answer\"",
-                                        "a question with its choices and the right one", ""};
+                                        "a question with its choices and the right one", "",
+                                        "\"messages\""};
     const row_store *s = o->store;
     int64_t n = rows_count(s);
     if (n == 0)
@@ -176,7 +300,7 @@ static sqz_status find_kind(open_set *o, sqz_error *err)
     for (int64_t i = 0; i < n && kind != DATA_OTHER; i++) {
         if (row_kind(s, i) != kind)
             return err_set(err, ERR_MODEL, "%s:%lld: this row has not what the first row has: %s",
-                           o->set.path, (long long)rows_line(s, i), wants[kind]);
+                           rows_path(s, i), (long long)rows_line(s, i), wants[kind]);
         sqz_status st = kind == DATA_CHOICE ? check_choice(o, i, err) : SQZ_OK;
         if (st != SQZ_OK) return st;
     }
@@ -187,44 +311,87 @@ static sqz_status find_kind(open_set *o, sqz_error *err)
 /* ---- opening ------------------------------------------------------------------------------------
  */
 
-static sqz_status fill(open_set *o, const char *path, char *name, sqz_error *err)
+static sqz_status choose_split(const data_folder *f, const source *from,
+                               const dataset_options *with, const data_split **out, sqz_error *err)
 {
-    file_map map = {0};
-    o->name = name ? name : stem_of(path);
-    o->set.path = strdup(path);
-    if (!o->name || !o->set.path) return err_set(err, SQZ_E_NOMEM, "%s: no memory", path);
-    if (path_is_dir(path))
-        return err_set(err, SQZ_E_UNSUPPORTED, "%s: a folder; give one .jsonl, .json or .txt file",
-                       path);
-    sqz_status st = file_map_open(path, &map, err);
-    if (st != SQZ_OK) {
-        if (err && st != SQZ_E_NOMEM) err->code = ERR_MODEL;
-        return st == SQZ_E_NOMEM ? st : ERR_MODEL;
-    }
-    st = read_rows(o, &map, err);
-    if (st == SQZ_OK) {
-        _Static_assert(sizeof o->set.digest >= DIGEST_TEXT, "room for a digest");
-        sha256_buffer(map.data, (size_t)map.bytes, o->set.digest);
-        st = find_kind(o, err);
-    }
-    file_map_close(&map);
+    const char *config = from->config ? from->config : with->config;
+    const char *split = from->split ? from->split : with->split;
+    sqz_status st = SQZ_OK;
+    *out = NULL;
+    if (with->for_calibration && !split) *out = folder_calibration(f, config);
+    if (!*out) st = folder_find(f, config, split, out, err);
+    if (st == SQZ_OK && with->for_calibration && !strcmp(split_meaning((*out)->name), "test"))
+        st = err_set(err, ERR_USAGE,
+                     "%s: calibration on the %s split would spoil every figure measured on it; "
+                     "name another split, or the file itself if it must be",
+                     f->path, (*out)->name);
     return st;
+}
+
+static sqz_status add_folder(open_set *o, const source *from, const dataset_options *with,
+                             sqz_error *err)
+{
+    data_folder f;
+    const data_split *split;
+    sqz_status st = folder_scan(from->path, &f, err);
+    if (st != SQZ_OK) return st;
+    st = choose_split(&f, from, with, &split, err);
+    sha256 *all = st == SQZ_OK ? sha256_new() : NULL;
+    for (int64_t i = 0; all && i < split->n_files && st == SQZ_OK; i++) {
+        char digest[DIGEST_TEXT] = "";
+        const char *inside = split->files[i] + strlen(f.path) + 1;
+        if (with->max_rows > 0 && rows_count(o->store) >= with->max_rows) break;
+        st = add_file(o, split->files[i], with, digest, err);
+        sha256_update(all, inside, strlen(inside) + 1);
+        sha256_update(all, digest, strlen(digest) + 1);
+    }
+    if (all) sha256_final(all, o->set.digest);
+    if (st == SQZ_OK) {
+        o->set.n_files = split->n_files;
+        o->set.config = strdup(split->config);
+        o->set.split = strdup(split->name);
+        if (!o->set.config || !o->set.split)
+            st = err_set(err, SQZ_E_NOMEM, "%s: no memory", from->path);
+    }
+    folder_free(&f);
+    return st;
+}
+
+static sqz_status fill(open_set *o, source *from, const dataset_options *with, sqz_error *err)
+{
+    _Static_assert(sizeof o->set.digest >= DIGEST_TEXT, "room for a digest");
+    o->name = from->name ? from->name : stem_of(from->path);
+    o->set.path = from->path;
+    from->name = from->path = NULL;
+    if (!o->name) return err_set(err, SQZ_E_NOMEM, "%s: no memory", o->set.path);
+    sqz_status st = rows_new(&o->store, err);
+    if (st != SQZ_OK) return st;
+    source folder = {o->set.path, from->config, from->split, NULL};
+    if (path_is_dir(o->set.path)) {
+        st = add_folder(o, &folder, with, err);
+    } else {
+        o->set.n_files = 1;
+        st = add_file(o, o->set.path, with, o->set.digest, err);
+    }
+    return st == SQZ_OK ? find_kind(o, err) : st;
 }
 
 sqz_status dataset_open(const char *spec, dataset **out, sqz_error *err)
 {
-    const char *path;
-    char *name;
-    sqz_status st = resolve(spec, &path, &name, err);
-    if (st != SQZ_OK) return st;
-    open_set *o = calloc(1, sizeof *o);
-    if (!o) {
-        free(name);
-        return err_set(err, SQZ_E_NOMEM, "%s: no memory", path);
-    }
-    st = fill(o, path, name, err);
+    return dataset_open_with(spec, &(dataset_options){0}, out, err);
+}
+
+sqz_status dataset_open_with(const char *spec, const dataset_options *with, dataset **out,
+                             sqz_error *err)
+{
+    source from = {0};
+    sqz_status st = resolve(spec, &from, err);
+    open_set *o = st == SQZ_OK ? calloc(1, sizeof *o) : NULL;
+    if (st == SQZ_OK && !o) st = err_set(err, SQZ_E_NOMEM, "%s: no memory", spec);
+    if (st == SQZ_OK) st = fill(o, &from, with, err);
+    source_free(&from);
     if (st != SQZ_OK) {
-        dataset_close(&o->set);
+        if (o) dataset_close(&o->set);
         return st;
     }
     o->set.rows = (sqz_rows){
@@ -248,5 +415,7 @@ void dataset_close(dataset *d)
     rows_free(o->store);
     free(o->name);
     free(d->path);
+    free(d->config);
+    free(d->split);
     free(o);
 }

@@ -1,5 +1,5 @@
-/* data.h - data sets: rows of JSONL or a text file, recognised by their fields; token streams and
- * calibration windows made from them (contracts.md, "One-step commands"). */
+/* data.h - data sets: rows of files and folders, recognised by their fields; token streams and
+ * calibration windows made from them (docs/data.md). */
 #ifndef SQZ_RUNTIME_DATA_H
 #define SQZ_RUNTIME_DATA_H
 #include "error/error.h"
@@ -10,21 +10,42 @@ typedef enum data_kind {
     DATA_TEXT,     /* {text} rows, or a .txt file: perplexity      */
     DATA_GENERATE, /* {question, answer}: generation, exact match  */
     DATA_CHOICE,   /* {ctx|question, endings|choices, label|answer}, {query, choices, gold} */
-    DATA_OTHER     /* readable rows that no rule above recognises  */
+    DATA_OTHER,    /* readable rows that no rule above recognises  */
+    DATA_CHAT      /* {messages}: conversations; for calibration, by the model's chat template */
 } data_kind;
+const char *data_kind_name(data_kind);
 
 typedef struct dataset {
-    sqz_rows rows;   /* what evaluations see; rows.impl = this */
+    sqz_rows rows; /* what evaluations see; rows.impl = this */
     char *path;
     data_kind kind;
-    int is_txt;      /* one document, a plain text file */
-    char digest[72]; /* of the file's bytes */
+    int is_txt;           /* one document, a plain text file */
+    char digest[72];      /* of the file's bytes; of several files: of their names and digests */
+    char *config, *split; /* of a folder; NULL for a file */
+    int64_t n_files;
 } dataset;
 
-/* spec: FILE, or NAME=FILE (the name is used as the key of results; a known task's own protocol is
- * not built yet and NAME of a known task is refused by name).  A name that is neither a file nor
- * NAME=FILE is refused with that explanation.  An empty file is an error that says so. */
+/* spec: FILE, FOLDER, FOLDER:SPLIT or FOLDER:SUBSET:SPLIT, each also as NAME=... (the name is used
+ * as the key of results; a known task's own protocol is not built yet and NAME of a known task is
+ * refused by name).  What is none of these is refused with that explanation.  An empty file is an
+ * error that says so.  A folder without a split gives its test split, else validation. */
 sqz_status dataset_open(const char *spec, dataset **out, sqz_error *err);
+
+typedef struct dataset_options {
+    const char *config, *split; /* of a folder, when the spec names none; NULL = the usual */
+    int for_calibration;        /* a folder's training rows by default, never its test split */
+    const char *const *fields;  /* only these top-level fields are wanted (Parquet skips the other
+                                   columns), or NULL */
+    int64_t n_fields;
+    int64_t max_rows;          /* 0 = all */
+    const char *const *header; /* columns of CSV and TSV files that have no header line, or NULL */
+    int64_t n_header;
+    int cells_as_text; /* CSV and TSV: no cell is a number or missing */
+} dataset_options;
+sqz_status dataset_open_with(const char *spec, const dataset_options *, dataset **out,
+                             sqz_error *err);
+/* The FILE or FOLDER part of a spec that exists (malloc'd), or NULL. */
+char *dataset_path(const char *spec);
 void dataset_close(dataset *);
 
 typedef enum framing { FRAME_DEFAULT, FRAME_NONE, FRAME_BOS, FRAME_EOS, FRAME_BOS_EOS } framing;
@@ -36,16 +57,16 @@ sqz_status data_stream(const dataset *, tokenizer *, framing, const uint8_t *ski
                        int64_t *n, sqz_error *err);
 
 typedef struct calibration {
-    int32_t *ids;      /* [windows, window] */
+    int32_t *ids; /* [windows, window] */
     int64_t windows, window;
-    int64_t left_out;  /* rows dropped because they also occur in the evaluation data */
-    char digest[72];   /* of the ids and the shape: the key of all statistics */
+    int64_t left_out; /* rows dropped because they also occur in the evaluation data */
+    char digest[72];  /* of the ids and the shape: the key of all statistics */
 } calibration;
 
 typedef struct calibration_options {
-    int64_t samples;   /* windows wanted; fewer when the data ends */
+    int64_t samples; /* windows wanted; fewer when the data ends */
     int64_t seq_len;
-    int shuffle;       /* draw windows by the seed instead of taking the first */
+    int shuffle; /* draw windows by the seed instead of taking the first */
     uint64_t seed;
     framing frame;
     const dataset *const *leak_check; /* evaluation sets whose rows must not be used, or NULL */
