@@ -185,9 +185,10 @@ END_TEST
 
 START_TEST(test_published)
 {
-    static const char *const folders[] = {"data/tokenizers/llama-2", "data/tokenizers/phi-2",
-                                          "data/tokenizers/qwen2.5", "models/stories260K-hf",
-                                          "models/tiny-gpt2-hf"};
+    static const char *const folders[] = {
+        "data/tokenizers/llama-2",       "data/tokenizers/phi-2", "data/tokenizers/qwen2.5",
+        "models/stories260K-hf",         "models/tiny-gpt2-hf",   "data/tokenizers/unigram-ours",
+        "data/tokenizers/wordpiece-ours"};
     const char *shared = getenv("SQZ_SHARED");
     if (!shared || !path_is_dir(shared)) {
         printf("test_published skipped: SQZ_SHARED names no folder\n");
@@ -657,8 +658,17 @@ START_TEST(test_refused)
         sqz_status code;
         const char *part;
     } bad[] = {
-        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", SQZ_E_UNSUPPORTED, "\"Unigram\""},
-        {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}}", SQZ_E_UNSUPPORTED, "\"WordPiece\""},
+        {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}}}", SQZ_E_UNSUPPORTED, "\"WordLevel\""},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", ERR_MODEL, "no list of pieces"},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]}}", ERR_MODEL, "entry 0"},
+        {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":1,\"vocab\":[[\"a\",0]]}}", ERR_MODEL,
+         "unk_id 1"},
+        {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}}", ERR_MODEL, "empty"},
+        {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}}}", ERR_MODEL,
+         "unk_token \"[UNK]\""},
+        {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAA\"},\"model\":{"
+         "\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
+         ERR_MODEL, "charsmap"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}", ERR_MODEL,
          "merge 0 names \"b\""},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}", ERR_MODEL,
@@ -690,18 +700,18 @@ START_TEST(test_refused)
         {"{\"added_tokens\":[{\"id\":0,\"content\":\"x\"}],\"model\":{\"type\":\"BPE\",\"vocab\":"
          "{\"a\":0},\"merges\":[]}}",
          ERR_MODEL, "id 0 belongs"},
-        {"{\"normalizer\":{\"type\":\"Precompiled\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":"
+        {"{\"normalizer\":{\"type\":\"Nmt\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":"
          "0},\"merges\":[]}}",
-         SQZ_E_UNSUPPORTED, "\"Precompiled\""},
+         SQZ_E_UNSUPPORTED, "\"Nmt\""},
         {"{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"},\"model\":{\"type\":\"BPE\",\"vocab\":{"
          "\"a\":0},\"merges\":[]}}",
          SQZ_E_UNSUPPORTED, "\"UnicodeScripts\""},
         {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":"
          "\"Isolated\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
          ERR_MODEL, "compiled"},
-        {"{\"decoder\":{\"type\":\"CTC\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},"
+        {"{\"decoder\":{\"type\":\"Ctx\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},"
          "\"merges\":[]}}",
-         SQZ_E_UNSUPPORTED, "\"CTC\""},
+         SQZ_E_UNSUPPORTED, "\"Ctx\""},
         {"{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{"
          "\"id\":\"x\"}}],\"special_tokens\":{\"x\":{\"ids\":[77]}}},\"model\":{\"type\":\"BPE\","
          "\"vocab\":{\"a\":0},\"merges\":[]}}",
@@ -733,8 +743,8 @@ START_TEST(test_no_tokenizer)
     ck_assert_int_eq(tokenizer_open(folder, &t, &err), ERR_MODEL);
     ck_assert_ptr_nonnull(strstr(err.text, "tokenizer.json"));
     write_file("tokenizer.model", "x");
-    ck_assert_int_eq(tokenizer_open(folder, &t, &err), SQZ_E_UNSUPPORTED);
-    ck_assert_ptr_nonnull(strstr(err.text, "tokenizer.model"));
+    ck_assert_int_eq(tokenizer_open(folder, &t, &err), ERR_MODEL);
+    ck_assert_ptr_nonnull(strstr(err.text, "not a SentencePiece model"));
     ck_assert_int_eq(tokenizer_open("/no/such/folder", &t, &err), ERR_MODEL);
 }
 END_TEST
@@ -810,7 +820,7 @@ static Suite *suite(void)
     Suite *s = suite_create("tokenizer");
     TCase *c = tcase_create("vectors");
     tcase_add_test(c, test_golden);
-    tcase_add_loop_test(c, test_published, 0, 5);
+    tcase_add_loop_test(c, test_published, 0, 7);
     tcase_add_test(c, test_special_ids);
     suite_add_tcase(s, c);
     c = tcase_create("components");

@@ -2,23 +2,14 @@
  *
  * Short words are merged by scanning for the lowest rank, long ones with a heap over a linked list
  * (n log n), and both give what the `tokenizers` package gives: lowest rank first, leftmost of
- * equals.  Words seen before come from a cache whose size is bounded. */
+ * equals. */
 #include "tokenizer/bpe.h"
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    MAX_ID = 1 << 22,      /* 16 times the largest vocabulary in use */
-    SHORT_WORD = 48,       /* symbols; beyond it the heap wins */
-    CACHED_WORD = 128,     /* bytes */
-    CACHE_SLOTS = 1 << 16, /* half of them used at most */
-    CACHE_BYTES = 16 << 20 /* of words and ids */
+    SHORT_WORD = 48 /* symbols; beyond it the heap wins */
 };
-
-typedef struct piece_slot {
-    uint32_t hash;
-    int32_t id; /* -1: free */
-} piece_slot;
 
 typedef struct merge_slot {
     uint64_t pair; /* left id in the high half; NO_PAIR: free */
@@ -26,25 +17,13 @@ typedef struct merge_slot {
 } merge_slot;
 #define NO_PAIR UINT64_MAX
 
-typedef struct cache_slot {
-    uint64_t hash;
-    int64_t word, ids; /* offsets */
-    int32_t n_word;    /* 0: free */
-    int32_t n_ids;
-} cache_slot;
-
 typedef struct symbol {
     int32_t id;           /* -1: merged into the one before it */
     int64_t before, next; /* -1: none */
 } symbol;
 
 struct bpe {
-    char *file;
-    text_buffer text;
-    span *pieces; /* [size]; n = -1: no such id */
-    int64_t size, room;
-    piece_slot *slots;
-    uint64_t n_slots, n_used; /* a power of two */
+    const vocab *vocab;
     merge_slot *merges;
     uint64_t n_merge_slots;
     int64_t n_merges;
@@ -60,28 +39,8 @@ struct bpe {
     symbol *list;
     uint64_t *heap;
     int64_t list_room, heap_room, n_heap;
-
-    cache_slot *cache;
-    int64_t n_cached;
-    text_buffer cached_words;
-    id_list cached_ids;
+    int64_t steps;
 };
-
-static uint64_t hash_bytes(const char *s, int64_t n)
-{
-    uint64_t h = (uint64_t)n * UINT64_C(0x9E3779B97F4A7C15), v;
-    for (; n >= 8; s += 8, n -= 8) {
-        memcpy(&v, s, 8);
-        h = (h ^ v) * UINT64_C(0xD6E8FEB86659FD93);
-        h ^= h >> 32;
-    }
-    v = 0;
-    for (int64_t i = 0; i < n; i++) v = v << 8 | (uint8_t)s[i];
-    h = (h ^ v) * UINT64_C(0xD6E8FEB86659FD93);
-    h ^= h >> 32;
-    h *= UINT64_C(0x9E3779B97F4A7C15);
-    return h ^ h >> 29;
-}
 
 static uint64_t hash_pair(uint64_t pair)
 {
@@ -91,30 +50,22 @@ static uint64_t hash_pair(uint64_t pair)
 
 static sqz_status no_memory(const bpe *m, sqz_error *err)
 {
-    return err_set(err, SQZ_E_NOMEM, "%s: no memory for the tokenizer", m->file);
+    return err_set(err, SQZ_E_NOMEM, "%s: no memory for the tokenizer", vocab_file(m->vocab));
 }
 
-bpe *bpe_new(const char *file)
+bpe *bpe_new(const vocab *vocab)
 {
     bpe *m = calloc(1, sizeof *m);
     if (!m) return NULL;
-    m->file = strdup(file);
+    m->vocab = vocab;
     m->unk = -1;
     for (int i = 0; i < 256; i++) m->byte_ids[i] = -1;
-    if (!m->file) {
-        free(m);
-        return NULL;
-    }
     return m;
 }
 
 void bpe_free(bpe *m)
 {
     if (!m) return;
-    free(m->file);
-    text_free(&m->text);
-    free(m->pieces);
-    free(m->slots);
     free(m->merges);
     free(m->prefix);
     free(m->suffix);
@@ -123,111 +74,21 @@ void bpe_free(bpe *m)
     text_free(&m->extended);
     free(m->list);
     free(m->heap);
-    free(m->cache);
-    text_free(&m->cached_words);
-    ids_free(&m->cached_ids);
     free(m);
 }
 
-/* ---- the vocabulary -----------------------------------------------------------------------------
+/* ---- options ------------------------------------------------------------------------------------
  */
-
-int32_t bpe_find(const bpe *m, const char *piece, int64_t n)
-{
-    if (!m->n_slots) return -1;
-    uint64_t hash = hash_bytes(piece, n);
-    for (uint64_t i = hash;; i++) {
-        const piece_slot *slot = &m->slots[i & (m->n_slots - 1)];
-        if (slot->id < 0) return -1;
-        const span *p = &m->pieces[slot->id];
-        if (slot->hash == (uint32_t)hash && p->n == n &&
-            !memcmp(m->text.at + p->at, piece, (size_t)n))
-            return slot->id;
-    }
-}
-
-const char *bpe_piece(const bpe *m, int64_t id, int64_t *n)
-{
-    if (id < 0 || id >= m->size || m->pieces[id].n < 0) return NULL;
-    *n = m->pieces[id].n;
-    return *n ? m->text.at + m->pieces[id].at : "";
-}
-
-int64_t bpe_size(const bpe *m)
-{
-    return m->size;
-}
-
-static void slot_put(piece_slot *slots, uint64_t n_slots, uint64_t hash, int32_t id)
-{
-    uint64_t i = hash;
-    while (slots[i & (n_slots - 1)].id >= 0) i++;
-    slots[i & (n_slots - 1)] = (piece_slot){(uint32_t)hash, id};
-}
-
-static sqz_status slots_grow(bpe *m, sqz_error *err)
-{
-    uint64_t n = m->n_slots ? m->n_slots * 2 : 1024;
-    piece_slot *slots = malloc(n * sizeof *slots);
-    if (!slots) return no_memory(m, err);
-    for (uint64_t i = 0; i < n; i++) slots[i].id = -1;
-    for (uint64_t i = 0; i < m->n_slots; i++) {
-        int32_t id = m->slots[i].id;
-        if (id < 0) continue;
-        const span *p = &m->pieces[id];
-        slot_put(slots, n, hash_bytes(m->text.at + p->at, p->n), id);
-    }
-    free(m->slots);
-    m->slots = slots;
-    m->n_slots = n;
-    return SQZ_OK;
-}
-
-sqz_status bpe_name_id(bpe *m, const char *piece, int64_t n, int64_t id, sqz_error *err)
-{
-    if (id < 0 || id >= MAX_ID)
-        return err_set(err, ERR_MODEL, "%s: \"%.60s\" has id %lld; ids go from 0 to %d", m->file,
-                       piece, (long long)id, MAX_ID - 1);
-    if (id >= m->room) {
-        int64_t room = m->room ? m->room : 1024;
-        while (room <= id) room *= 2;
-        span *more = realloc(m->pieces, (size_t)room * sizeof *more);
-        if (!more) return no_memory(m, err);
-        for (int64_t i = m->room; i < room; i++) more[i] = (span){0, -1};
-        m->pieces = more;
-        m->room = room;
-    }
-    if (m->pieces[id].n >= 0)
-        return err_set(err, ERR_MODEL, "%s: id %lld belongs to \"%.*s\" and to \"%.60s\"", m->file,
-                       (long long)id, (int)(m->pieces[id].n > 60 ? 60 : m->pieces[id].n),
-                       m->text.at + m->pieces[id].at, piece);
-    m->pieces[id] = (span){m->text.n, n};
-    text_add(&m->text, piece, n);
-    if (m->text.failed) return no_memory(m, err);
-    if (id >= m->size) m->size = id + 1;
-    return SQZ_OK;
-}
-
-sqz_status bpe_add_piece(bpe *m, const char *piece, int64_t n, int64_t id, sqz_error *err)
-{
-    if (bpe_find(m, piece, n) >= 0)
-        return err_set(err, ERR_MODEL, "%s: \"%.60s\" is in the vocabulary twice", m->file, piece);
-    sqz_status st = bpe_name_id(m, piece, n, id, err);
-    if (st == SQZ_OK && 2 * (m->n_used + 1) > m->n_slots) st = slots_grow(m, err);
-    if (st != SQZ_OK) return st;
-    slot_put(m->slots, m->n_slots, hash_bytes(piece, n), (int32_t)id);
-    m->n_used++;
-    return SQZ_OK;
-}
 
 sqz_status bpe_ready(bpe *m, const bpe_options *o, sqz_error *err)
 {
-    if (!m->n_used) return err_set(err, ERR_MODEL, "%s: the vocabulary is empty", m->file);
+    if (!vocab_count(m->vocab))
+        return err_set(err, ERR_MODEL, "%s: the vocabulary is empty", vocab_file(m->vocab));
     if (o->unk_token) {
-        m->unk = bpe_find(m, o->unk_token, (int64_t)strlen(o->unk_token));
+        m->unk = vocab_find(m->vocab, o->unk_token, (int64_t)strlen(o->unk_token));
         if (m->unk < 0)
             return err_set(err, ERR_MODEL, "%s: unk_token \"%.60s\" is not in the vocabulary",
-                           m->file, o->unk_token);
+                           vocab_file(m->vocab), o->unk_token);
     }
     m->fuse_unk = o->fuse_unk;
     m->byte_fallback = o->byte_fallback;
@@ -236,11 +97,8 @@ sqz_status bpe_ready(bpe *m, const bpe_options *o, sqz_error *err)
     if (o->suffix && *o->suffix && !(m->suffix = strdup(o->suffix))) return no_memory(m, err);
     m->n_prefix = m->prefix ? (int64_t)strlen(m->prefix) : 0;
     m->n_suffix = m->suffix ? (int64_t)strlen(m->suffix) : 0;
-    for (int b = 0; b < 256 && m->byte_fallback; b++) {
-        static const char digits[] = "0123456789ABCDEF";
-        char name[6] = {'<', '0', 'x', digits[b >> 4], digits[b & 15], '>'};
-        m->byte_ids[b] = bpe_find(m, name, 6);
-    }
+    for (int b = 0; b < 256 && m->byte_fallback; b++)
+        m->byte_ids[b] = vocab_find_byte(m->vocab, (uint8_t)b);
     return SQZ_OK;
 }
 
@@ -250,7 +108,7 @@ void bpe_read_bytes(bpe *m)
     m->all_bytes = !m->prefix && !m->suffix;
     for (int b = 0; b < 256; b++) {
         char text[4];
-        m->char_ids[b] = bpe_find(m, text, utf8_put(byte_to_char((uint8_t)b), text));
+        m->char_ids[b] = vocab_find(m->vocab, text, utf8_put(byte_to_char((uint8_t)b), text));
         if (m->char_ids[b] < 0) m->all_bytes = 0;
     }
 }
@@ -303,21 +161,21 @@ sqz_status bpe_add_merge(bpe *m, const char *left, int64_t n_left, const char *r
     int64_t rank = m->n_merges;
     int skip = m->n_prefix && n_right >= m->n_prefix ? (int)m->n_prefix : 0;
     if (n_left <= 0 || n_right <= 0)
-        return err_set(err, ERR_MODEL, "%s: merge %lld has an empty side", m->file,
+        return err_set(err, ERR_MODEL, "%s: merge %lld has an empty side", vocab_file(m->vocab),
                        (long long)rank);
-    int32_t a = bpe_find(m, left, n_left), b = bpe_find(m, right, n_right);
+    int32_t a = vocab_find(m->vocab, left, n_left), b = vocab_find(m->vocab, right, n_right);
     if (a < 0 || b < 0)
         return err_set(err, ERR_MODEL, "%s: merge %lld names \"%.60s\", not in the vocabulary",
-                       m->file, (long long)rank, a < 0 ? left : right);
+                       vocab_file(m->vocab), (long long)rank, a < 0 ? left : right);
     m->mapped.n = 0;
     text_add(&m->mapped, left, n_left);
     text_add(&m->mapped, right + skip, n_right - skip);
     if (m->mapped.failed) return no_memory(m, err);
-    int32_t id = bpe_find(m, m->mapped.at, m->mapped.n);
+    int32_t id = vocab_find(m->vocab, m->mapped.at, m->mapped.n);
     if (id < 0)
         return err_set(err, ERR_MODEL, "%s: merge %lld makes \"%.*s\", not in the vocabulary",
-                       m->file, (long long)rank, (int)(m->mapped.n > 60 ? 60 : m->mapped.n),
-                       m->mapped.at);
+                       vocab_file(m->vocab), (long long)rank,
+                       (int)(m->mapped.n > 60 ? 60 : m->mapped.n), m->mapped.at);
     if (begins_with_space(right, n_right) &&
         !(n_left >= 3 && begins_with_space(left + n_left - 3, 3)))
         m->joins_spaces = 1;
@@ -334,7 +192,7 @@ sqz_status bpe_add_merge(bpe *m, const char *left, int64_t n_left, const char *r
 int bpe_cuts_at_spaces(const bpe *m)
 {
     return !m->joins_spaces && !m->ignore_merges && !m->prefix && !m->suffix &&
-           bpe_find(m, "\xE2\x96\x81", 3) >= 0;
+           vocab_find(m->vocab, "\xE2\x96\x81", 3) >= 0;
 }
 
 /* ---- a word's first symbols ---------------------------------------------------------------------
@@ -360,7 +218,7 @@ static int add_bytes(bpe *m, const char *s, int64_t n)
 
 static void add_symbol(bpe *m, const char *s, int64_t n, int *unk)
 {
-    int32_t id = bpe_find(m, s, n);
+    int32_t id = vocab_find(m->vocab, s, n);
     if (id >= 0) {
         flush_unk(m, unk);
         ids_add(&m->symbols, id);
@@ -455,6 +313,7 @@ static void push_pair(bpe *m, int64_t at)
 static void merge_list(bpe *m)
 {
     while (m->n_heap) {
+        m->steps++;
         uint64_t top = heap_pop(m);
         int64_t at = (int64_t)(top & UINT32_MAX), next = m->list[at].next;
         if (m->list[at].id < 0 || next < 0) continue;
@@ -491,7 +350,7 @@ static int64_t merge_long(bpe *m, int32_t *id, int64_t n)
 /* Leaves the word's ids in m->symbols. */
 static void encode_new(bpe *m, const char *word, int64_t n)
 {
-    m->symbols.n = 0;
+    m->steps += n;
     int32_t *raw = m->all_bytes && !m->ignore_merges ? ids_reserve(&m->symbols, n) : NULL;
     if (raw) {
         for (int64_t i = 0; i < n; i++) raw[i] = m->char_ids[(uint8_t)word[i]];
@@ -505,7 +364,7 @@ static void encode_new(bpe *m, const char *word, int64_t n)
             word = m->mapped.at;
             n = m->mapped.n;
         }
-        int32_t whole = m->ignore_merges && !m->symbols.failed ? bpe_find(m, word, n) : -1;
+        int32_t whole = m->ignore_merges && !m->symbols.failed ? vocab_find(m->vocab, word, n) : -1;
         if (whole >= 0) {
             ids_add(&m->symbols, whole);
             return;
@@ -521,65 +380,15 @@ static void encode_new(bpe *m, const char *word, int64_t n)
         m->symbols.n = left;
 }
 
-/* ---- the word cache -----------------------------------------------------------------------------
- */
-
-static void cache_reset(bpe *m)
+const id_list *bpe_encode(bpe *m, const char *word, int64_t n)
 {
-    memset(m->cache, 0, CACHE_SLOTS * sizeof *m->cache);
-    m->n_cached = m->cached_words.n = m->cached_ids.n = 0;
+    m->symbols.n = 0;
+    m->symbols.failed = m->mapped.failed = m->extended.failed = 0;
+    if (n > 0) encode_new(m, word, n);
+    return &m->symbols;
 }
 
-/* slot is free.  Failure to remember is no failure. */
-static void cache_put(bpe *m, cache_slot *slot, uint64_t hash, const char *word, int64_t n)
+int64_t bpe_steps(const bpe *m)
 {
-    int64_t at = m->cached_words.n, ids_at = m->cached_ids.n, n_ids = m->symbols.n;
-    int32_t *ids = ids_reserve(&m->cached_ids, n_ids);
-    text_add(&m->cached_words, word, n);
-    if (!ids || m->cached_words.failed) return;
-    if (n_ids) memcpy(ids, m->symbols.at, (size_t)n_ids * sizeof *ids);
-    m->cached_ids.n += n_ids;
-    *slot = (cache_slot){hash, at, ids_at, (int32_t)n, (int32_t)n_ids};
-    m->n_cached++;
-}
-
-static void emit(id_list *out, const int32_t *ids, int64_t n)
-{
-    int32_t *to = ids_reserve(out, n);
-    if (!to) return;
-    for (int64_t i = 0; i < n; i++) to[i] = ids[i];
-    out->n += n;
-}
-
-void bpe_encode(bpe *m, const char *word, int64_t n, id_list *out)
-{
-    if (n <= 0) return;
-    if (!m->cache) m->cache = calloc(CACHE_SLOTS, sizeof *m->cache);
-    if (n > CACHED_WORD || !m->cache) {
-        encode_new(m, word, n);
-        if (m->symbols.failed) out->failed = 1;
-        if (!out->failed) emit(out, m->symbols.at, m->symbols.n);
-        return;
-    }
-    if (m->n_cached * 2 >= CACHE_SLOTS ||
-        m->cached_words.n + 4 * m->cached_ids.n > (int64_t)CACHE_BYTES)
-        cache_reset(m);
-    uint64_t hash = hash_bytes(word, n);
-    cache_slot *slot;
-    for (uint64_t i = hash;; i++) {
-        slot = &m->cache[i & (CACHE_SLOTS - 1)];
-        if (!slot->n_word) break;
-        if (slot->hash == hash && slot->n_word == n &&
-            !memcmp(m->cached_words.at + slot->word, word, (size_t)n)) {
-            emit(out, m->cached_ids.at + slot->ids, slot->n_ids);
-            return;
-        }
-    }
-    encode_new(m, word, n);
-    if (m->symbols.failed) {
-        out->failed = 1;
-        return;
-    }
-    cache_put(m, slot, hash, word, n);
-    emit(out, m->symbols.at, m->symbols.n);
+    return m->steps;
 }

@@ -1,6 +1,6 @@
 /* decoder.c - see decoder.h.
  *
- * Sequences are flattened.  Left out and refused by name: WordPiece, CTC. */
+ * Sequences are flattened. */
 #include "tokenizer/decoder.h"
 #include "json/json.h"
 #include "tokenizer/pattern.h"
@@ -15,15 +15,20 @@ typedef enum step_kind {
     STEP_STRIP,
     STEP_METASPACE,
     STEP_BPE_SUFFIX,
+    STEP_WORDPIECE,
+    STEP_CTC,
     STEP_SPACES
 } step_kind;
 
 typedef struct step {
     step_kind kind;
     pattern *pattern;
-    char *text; /* replacement, stripped character, Metaspace's character, word suffix */
+    /* replacement, stripped character, Metaspace's character, word suffix or prefix, CTC's blank */
+    char *text;
+    char *delimiter; /* CTC's space */
     int64_t start, stop;
     int drop_first; /* Metaspace: the first piece loses its marks */
+    int cleanup;    /* WordPiece and CTC: no spaces before English punctuation */
 } step;
 
 enum { MAX_STEPS = 64 };
@@ -32,6 +37,7 @@ struct decoder {
     step steps[MAX_STEPS];
     int n;
     pieces other;
+    text_buffer clean[2]; /* scratch of clean-up */
 };
 
 void decoder_free(decoder *d)
@@ -40,8 +46,11 @@ void decoder_free(decoder *d)
     for (int i = 0; i < d->n; i++) {
         pattern_free(d->steps[i].pattern);
         free(d->steps[i].text);
+        free(d->steps[i].delimiter);
     }
     pieces_free(&d->other);
+    text_free(&d->clean[0]);
+    text_free(&d->clean[1]);
     free(d);
 }
 
@@ -91,6 +100,16 @@ static sqz_status read_step(step *s, const cJSON *json, const char *file, sqz_er
     } else if (!strcmp(type, "BPEDecoder")) {
         s->kind = STEP_BPE_SUFFIX;
         return set_text(s, json_str(json, "suffix", "</w>"), 0, file, err);
+    } else if (!strcmp(type, "WordPiece")) {
+        s->kind = STEP_WORDPIECE;
+        s->cleanup = json_bool(json, "cleanup", 1);
+        return set_text(s, json_str(json, "prefix", "##"), 0, file, err);
+    } else if (!strcmp(type, "CTC")) {
+        s->kind = STEP_CTC;
+        s->cleanup = json_bool(json, "cleanup", 1);
+        s->delimiter = strdup(json_str(json, "word_delimiter_token", "|"));
+        if (!s->delimiter) return err_set(err, SQZ_E_NOMEM, "%s: no memory for the decoder", file);
+        return set_text(s, json_str(json, "pad_token", "<pad>"), 0, file, err);
     } else {
         return err_set(err, SQZ_E_UNSUPPORTED, "%s: decoder \"%s\" is not built", file, type);
     }
@@ -238,21 +257,81 @@ static void strip(const step *s, const char *p, int64_t n, pieces *out)
     pieces_add(out, p + begin, end - begin);
 }
 
-/* Every mark of the piece becomes `by` (NULL: nothing). */
-static void swap_marks(const char *mark, const char *by, const char *p, int64_t n, pieces *out)
+/* Appends p with every `mark` become `by`. */
+static void swap_text(const char *mark, const char *by, const char *p, int64_t n, text_buffer *out)
 {
-    int64_t length = (int64_t)strlen(mark), at = out->text.n;
+    int64_t length = (int64_t)strlen(mark);
     for (int64_t i = 0; i < n;) {
         const char *hit = length ? memmem(p + i, (size_t)(n - i), mark, (size_t)length) : NULL;
         int64_t end = hit ? hit - p : n;
-        text_add(&out->text, p + i, end - i);
-        if (hit && by) text_add(&out->text, by, (int64_t)strlen(by));
+        text_add(out, p + i, end - i);
+        if (hit) text_add(out, by, (int64_t)strlen(by));
         i = hit ? end + length : n;
     }
+}
+
+static void swap_marks(const char *mark, const char *by, const char *p, int64_t n, pieces *out)
+{
+    int64_t at = out->text.n;
+    swap_text(mark, by, p, n, &out->text);
     pieces_add_span(out, at, out->text.n - at);
 }
 
-static sqz_status run_one(const step *s, const pieces *in, int64_t i, pieces *out, sqz_error *err)
+/* The reference's English spacing rules, one after another, each on what the last one left.
+ * Text, result and n are clean[0]'s. */
+static void clean_up(text_buffer clean[2])
+{
+    static const char *const rules[][2] = {
+        {" .", "."},   {" ?", "?"},     {" !", "!"},     {" ,", ","},
+        {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},   {" do not", " don't"},
+        {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
+    };
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
+        clean[1].n = 0;
+        swap_text(rules[i][0], rules[i][1], clean[0].at, clean[0].n, &clean[1]);
+        text_swap(&clean[0], &clean[1]);
+    }
+}
+
+/* A piece inside a word loses its prefix, another gets a space in front. */
+static void run_wordpiece(decoder *d, const step *s, const char *p, int64_t n, int first,
+                          pieces *out)
+{
+    text_buffer *text = &d->clean[0];
+    int64_t length = (int64_t)strlen(s->text);
+    int inside = n >= length && !memcmp(p, s->text, (size_t)length);
+    text->n = 0;
+    if (!first && !inside) text_add(text, " ", 1);
+    if (!first && inside)
+        text_add(text, p + length, n - length);
+    else
+        text_add(text, p, n);
+    if (s->cleanup) clean_up(d->clean);
+    if (d->clean[0].failed || d->clean[1].failed) out->failed = 1;
+    pieces_add(out, d->clean[0].at, d->clean[0].n);
+}
+
+/* Repeated pieces count once, blanks vanish. */
+static void run_ctc(decoder *d, const step *s, const pieces *in, int64_t i, pieces *out)
+{
+    const char *p = in->text.at + in->spans[i].at;
+    int64_t n = in->spans[i].n;
+    if (i && in->spans[i - 1].n == n && !memcmp(in->text.at + in->spans[i - 1].at, p, (size_t)n))
+        return;
+    d->clean[0].n = 0;
+    swap_text(s->text, "", p, n, &d->clean[0]);
+    if (s->cleanup) {
+        clean_up(d->clean);
+        d->clean[1].n = 0;
+        swap_text(s->delimiter, " ", d->clean[0].at, d->clean[0].n, &d->clean[1]);
+        text_swap(&d->clean[0], &d->clean[1]);
+    }
+    if (d->clean[0].failed || d->clean[1].failed) out->failed = 1;
+    if (d->clean[0].n) pieces_add(out, d->clean[0].at, d->clean[0].n);
+}
+
+static sqz_status run_one(decoder *d, const step *s, const pieces *in, int64_t i, pieces *out,
+                          sqz_error *err)
 {
     const char *p = in->text.at + in->spans[i].at;
     int64_t n = in->spans[i].n, at = out->text.n;
@@ -263,10 +342,10 @@ static sqz_status run_one(const step *s, const pieces *in, int64_t i, pieces *ou
         pieces_add_span(out, at, out->text.n - at);
         break;
     case STEP_STRIP: strip(s, p, n, out); break;
-    case STEP_METASPACE:
-        swap_marks(s->text, i == 0 && s->drop_first ? NULL : " ", p, n, out);
-        break;
-    case STEP_BPE_SUFFIX: swap_marks(s->text, i + 1 == in->n ? NULL : " ", p, n, out); break;
+    case STEP_METASPACE: swap_marks(s->text, i == 0 && s->drop_first ? "" : " ", p, n, out); break;
+    case STEP_BPE_SUFFIX: swap_marks(s->text, i + 1 == in->n ? "" : " ", p, n, out); break;
+    case STEP_WORDPIECE: run_wordpiece(d, s, p, n, i == 0, out); break;
+    case STEP_CTC: run_ctc(d, s, in, i, out); break;
     case STEP_SPACES:
         if (i) text_add(&out->text, " ", 1);
         text_add(&out->text, p, n);
@@ -291,7 +370,7 @@ sqz_status decoder_run(decoder *d, pieces *tokens, sqz_error *err)
             run_byte_fallback(tokens, &d->other);
         else
             for (int64_t k = 0; k < tokens->n && st == SQZ_OK; k++)
-                st = run_one(s, tokens, k, &d->other, err);
+                st = run_one(d, s, tokens, k, &d->other, err);
         if (st == SQZ_OK && !pieces_ok(&d->other))
             st = err_set(err, SQZ_E_NOMEM, "tokenizer: no memory to decode");
         if (st != SQZ_OK) return st;

@@ -8,6 +8,9 @@
 typedef struct normalizer normalizer;
 /* json: the "normalizer" of a tokenizer.json, or NULL / null for one that changes nothing. */
 sqz_status normalizer_new(const cJSON *json, const char *file, normalizer **out, sqz_error *err);
+/* Puts a precompiled charsmap before the other steps. */
+sqz_status normalizer_put_charsmap(normalizer *, const void *blob, int64_t n, const char *file,
+                                   sqz_error *err);
 void normalizer_free(normalizer *);
 /* In place; text is valid UTF-8 before and after. */
 sqz_status normalizer_run(normalizer *, text_buffer *text, sqz_error *err);

@@ -242,6 +242,8 @@ int char_is(uint32_t c, char_class which)
     int mark = k == UTF8PROC_CATEGORY_MN || k == UTF8PROC_CATEGORY_MC || k == UTF8PROC_CATEGORY_ME;
     switch (which) {
     case CHAR_MARK: return mark;
+    case CHAR_NONSPACING: return k == UTF8PROC_CATEGORY_MN;
+    case CHAR_OTHER: return k >= UTF8PROC_CATEGORY_CC;
     case CHAR_NUMBER:
         return k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO;
     case CHAR_PUNCTUATION:

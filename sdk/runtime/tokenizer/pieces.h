@@ -66,7 +66,9 @@ typedef enum char_class {
     CHAR_NUMBER,      /* N*                                                       */
     CHAR_PUNCTUATION, /* P*, and all ASCII punctuation and symbols                */
     CHAR_WORD,        /* letters, marks, decimal digits, connectors, join controls */
-    CHAR_MARK         /* M*                                                       */
+    CHAR_MARK,        /* M*                                                       */
+    CHAR_NONSPACING,  /* Mn                                                       */
+    CHAR_OTHER        /* Cc, Cf, Cs, Co: control, format, private                 */
 } char_class;
 int char_is(uint32_t c, char_class);
 

@@ -2,7 +2,7 @@
  *
  * Sequences are flattened, and the compound pre-tokenizers are taken apart into the same few steps:
  * ByteLevel is a leading space, GPT-2's expression and the byte map; Metaspace is a replacement and
- * a split.  A byte map at the very end is left to the model, which reads bytes.
+ * a split.  A byte map at the very end may be left to the model, which reads bytes.
  * Left out and refused by name: UnicodeScripts. */
 #include "tokenizer/split.h"
 #include "json/json.h"
@@ -65,8 +65,12 @@ void splitter_free(splitter *s)
     free(s);
 }
 
-int splitter_leaves_bytes(const splitter *s)
+int splitter_leave_bytes(splitter *s)
 {
+    if (s->n && s->steps[s->n - 1].kind == STEP_BYTES) {
+        s->leaves_bytes = 1;
+        s->n--;
+    }
     return s->leaves_bytes;
 }
 
@@ -244,10 +248,6 @@ sqz_status splitter_new(const cJSON *json, const char *file, splitter **out, sqz
     if (st != SQZ_OK) {
         splitter_free(s);
         return st;
-    }
-    if (s->n && s->steps[s->n - 1].kind == STEP_BYTES) {
-        s->leaves_bytes = 1;
-        s->n--;
     }
     *out = s;
     return SQZ_OK;

@@ -9,8 +9,9 @@ typedef struct splitter splitter;
 /* json: "pre_tokenizer", or NULL / null for one that leaves each segment a single word. */
 sqz_status splitter_new(const cJSON *json, const char *file, splitter **out, sqz_error *err);
 void splitter_free(splitter *);
-/* Do the words come out as raw bytes, for the model to read as GPT-2 characters? */
-int splitter_leaves_bytes(const splitter *);
+/* Where the last step is the byte map, drops it: words then come out as raw bytes, for the model to
+ * read as GPT-2 characters.  Was it so? */
+int splitter_leave_bytes(splitter *);
 /* Does every step keep a whole segment in one word? */
 int splitter_keeps_whole(const splitter *);
 /* words holds one span: the segment.  first: the segment begins the text. */

@@ -6,11 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-sqz_status tokenizer_open(const char *dir, tokenizer **out, sqz_error *err)
+tokenizer *tokenizer_new(void)
 {
     tokenizer *t = calloc(1, sizeof *t);
+    if (t) t->bos = t->eos = -1;
+    return t;
+}
+
+sqz_status tokenizer_open(const char *dir, tokenizer **out, sqz_error *err)
+{
+    tokenizer *t = tokenizer_new();
     if (!t) return err_set(err, SQZ_E_NOMEM, "%s: no memory for a tokenizer", dir);
-    t->bos = t->eos = -1;
     sqz_status st = tokenizer_load(t, dir, err);
     if (st != SQZ_OK) {
         tokenizer_free(t);
@@ -23,7 +29,7 @@ sqz_status tokenizer_open(const char *dir, tokenizer **out, sqz_error *err)
 void tokenizer_free(tokenizer *t)
 {
     if (!t) return;
-    bpe_free(t->model);
+    word_model_free(&t->model);
     normalizer_free(t->normalizer);
     splitter_free(t->splitter);
     decoder_free(t->decoder);
@@ -32,6 +38,7 @@ void tokenizer_free(tokenizer *t)
         free(t->added[i].shown);
     }
     free(t->added);
+    trie_free(t->added_names);
     added_set_free(t->raw);
     added_set_free(t->normalized);
     ids_free(&t->before);
@@ -54,14 +61,22 @@ int32_t tokenizer_eos(const tokenizer *t)
 
 int64_t tokenizer_size(const tokenizer *t)
 {
-    return bpe_size(t->model);
+    return vocab_size(t->model.vocab);
 }
 
 int32_t tokenizer_id(const tokenizer *t, const char *piece)
 {
-    for (int64_t i = 0; i < t->n_added; i++)
-        if (!strcmp(t->added[i].content, piece)) return t->added[i].id;
-    return bpe_find(t->model, piece, (int64_t)strlen(piece));
+    int64_t n = (int64_t)strlen(piece);
+    const added_token *added = tokenizer_added(t, piece, n);
+    return added ? added->id : vocab_find(t->model.vocab, piece, n);
+}
+
+const added_token *tokenizer_added(const tokenizer *t, const char *content, int64_t n)
+{
+    if (!t->added_names) return NULL;
+    int32_t node = trie_walk(t->added_names, content, n);
+    int32_t index = node < 0 ? -1 : trie_value(t->added_names, node);
+    return index < 0 ? NULL : &t->added[index];
 }
 
 static int holds(const id_list *list, int32_t id)
@@ -82,21 +97,22 @@ void tokenizer_template(const tokenizer *t, int *adds_bos, int *adds_eos)
 
 /* A word with many spaces in it, cut before each U+2581 that follows another character: no merge
  * crosses these places, and short words are found in the cache. */
-static void encode_cut(tokenizer *t, const char *p, int64_t n, id_list *out)
+static sqz_status encode_cut(tokenizer *t, const char *p, int64_t n, id_list *out, sqz_error *err)
 {
     static const char mark[] = "\xE2\x96\x81";
     int64_t begin = 0, from = 0;
-    while (from < n) {
+    sqz_status st = SQZ_OK;
+    while (from < n && st == SQZ_OK) {
         const char *hit = memmem(p + from, (size_t)(n - from), mark, 3);
         if (!hit) break;
         int64_t at = hit - p;
         if (at > begin && !(at - begin >= 3 && !memcmp(hit - 3, mark, 3))) {
-            bpe_encode(t->model, p + begin, at - begin, out);
+            st = word_model_encode(&t->model, p + begin, at - begin, out, err);
             begin = at;
         }
         from = at + 3;
     }
-    bpe_encode(t->model, p + begin, n - begin, out);
+    return st == SQZ_OK ? word_model_encode(&t->model, p + begin, n - begin, out, err) : st;
 }
 
 /* Text between added tokens, normalized. */
@@ -109,13 +125,12 @@ static sqz_status encode_gap(tokenizer *t, const char *text, int64_t n, int firs
     if (!pieces_ok(w)) return err_set(err, SQZ_E_NOMEM, "tokenizer: no memory for the text");
     sqz_status st = splitter_run(t->splitter, w, first, err);
     if (st != SQZ_OK) return st;
-    for (int64_t i = 0; i < w->n; i++) {
+    for (int64_t i = 0; i < w->n && st == SQZ_OK; i++) {
         const char *p = w->text.at + w->spans[i].at;
-        if (t->cut_at_spaces)
-            encode_cut(t, p, w->spans[i].n, out);
-        else
-            bpe_encode(t->model, p, w->spans[i].n, out);
+        st = t->cut_at_spaces ? encode_cut(t, p, w->spans[i].n, out, err)
+                              : word_model_encode(&t->model, p, w->spans[i].n, out, err);
     }
+    if (st != SQZ_OK) return st;
     return out->failed ? err_set(err, SQZ_E_NOMEM, "tokenizer: no memory for the ids") : SQZ_OK;
 }
 
@@ -208,7 +223,7 @@ sqz_status tokenizer_decode(tokenizer *t, const int32_t *ids, int64_t n, int ski
         if (ids[i] < 0)
             return err_set(err, SQZ_E_INVALID, "tokenizer: id %d at position %lld is negative",
                            (int)ids[i], (long long)i);
-        const char *piece = bpe_piece(t->model, ids[i], &length);
+        const char *piece = vocab_piece(t->model.vocab, ids[i], &length);
         const added_token *added =
             piece && t->added_of[ids[i]] >= 0 ? &t->added[t->added_of[ids[i]]] : NULL;
         if (added && skip && added->special) continue;

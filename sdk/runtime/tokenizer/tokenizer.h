@@ -1,8 +1,8 @@
 /* tokenizer.h - text to ids and back, as the `tokenizers` package does it for the same files.
  *
- * Reads tokenizer.json (BPE: byte-level and SentencePiece-style with byte fallback), or vocab.json +
- * merges.txt (byte-level; the Qwen2 split and NFC when tokenizer_config.json names a Qwen2 class, else
- * GPT-2's).  Left out and refused by name: Unigram, WordPiece, tokenizer.model, GGUF vocabularies. */
+ * Reads tokenizer.json (BPE, Unigram, WordPiece), vocab.json with merges.txt (byte-level; the Qwen2
+ * split and NFC when tokenizer_config.json names a Qwen2 class, else GPT-2's), or tokenizer.model
+ * (SentencePiece: unigram and BPE).  Bare lists of pieces, as in GGUF files: from_pieces.h. */
 #ifndef SQZ_RUNTIME_TOKENIZER_H
 #define SQZ_RUNTIME_TOKENIZER_H
 #include "error/error.h"
