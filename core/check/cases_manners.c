@@ -175,7 +175,7 @@ static size_t held_bytes(void)
 
 static void memory_given_back(probe *p)
 {
-#if CHECK_SANITIZED
+#if PROGRAM_SANITIZED
     SKIP(p, "the sanitizer's allocator does not count");
     return;
 #endif

@@ -6,19 +6,19 @@
  */
 #include "check/check.h"
 #include "check/probe.h"
+#include "host/program.h"
 #include "host/scan.h"
 #include "io/file.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { REPORT_FD = 3, MAX_REPORT = 64 << 10 };
+enum { MAX_REPORT = 64 << 10 };
 
 static const check_case *const tables[] = {cases_file,     cases_host,   cases_method,
                                            cases_eval,     cases_search, cases_format,
@@ -61,62 +61,25 @@ typedef struct trial {
     double seconds;
 } trial;
 
-/* environ with HOME and TMPDIR inside the work folder, so that what is left there is seen, and an
- * allocator that counts exactly (no per-thread caches) and fills fresh memory with rubbish. */
-static char **child_environment(const char *work)
+/* HOME and TMPDIR lie inside the work folder, so that what is left there is seen; the allocator
+ * counts exactly (no per-thread caches) and fills fresh memory with rubbish. */
+static int spawn_with(trial *t, const char *folder, const char *const *argv, int out)
 {
-    static char tunables[] = "GLIBC_TUNABLES=glibc.malloc.tcache_count=0:glibc.malloc.perturb=165";
-    size_t n = 0, kept = 0;
-    while (environ[n]) n++;
-    char **list = calloc(n + 5, sizeof *list);
-    if (!list) return NULL;
-    for (size_t i = 0; i < n; i++)
-        if (strncmp(environ[i], "HOME=", 5) != 0 && strncmp(environ[i], "TMPDIR=", 7) != 0 &&
-            strncmp(environ[i], "GLIBC_TUNABLES=", 15) != 0)
-            list[kept++] = environ[i];
-    list[kept++] = tunables;
-    list[kept++] = path_format("HOME=%s/home", work);
-    list[kept++] = path_format("TMPDIR=%s/tmp", work);
-    return list;
-}
-
-static void free_environment(char **list)
-{
-    size_t n = 0;
-    while (list[n]) n++;
-    free(list[n - 1]);
-    free(list[n - 2]);
-    free(list);
-}
-
-static int spawn_with(trial *t, const char *folder, char **argv, int out)
-{
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t attributes;
-    sigset_t set;
-    char **envp = child_environment(folder);
-    if (!envp) return ENOMEM;
+    char *home = path_format("HOME=%s/home", folder), *tmp = path_format("TMPDIR=%s/tmp", folder);
     char *said = path_format("%s/stdout", t->work), *cried = path_format("%s/stderr", t->work);
-    posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, said, O_RDWR | O_CREAT | O_TRUNC, 0600);
-    posix_spawn_file_actions_addopen(&files, STDERR_FILENO, cried, O_RDWR | O_CREAT | O_TRUNC,
-                                     0600);
-    posix_spawn_file_actions_adddup2(&files, out, REPORT_FD);
-    posix_spawn_file_actions_addclosefrom_np(&files, REPORT_FD + 1);
-    posix_spawn_file_actions_addchdir_np(&files, folder);
-    posix_spawnattr_init(&attributes);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF |
-                                              POSIX_SPAWN_SETSIGMASK);
-    posix_spawnattr_setpgroup(&attributes, 0);
-    sigfillset(&set);
-    posix_spawnattr_setsigdefault(&attributes, &set);
-    sigemptyset(&set);
-    posix_spawnattr_setsigmask(&attributes, &set);
-    int failure = posix_spawn(&t->pid, t->program, &files, &attributes, argv, envp);
-    posix_spawn_file_actions_destroy(&files);
-    posix_spawnattr_destroy(&attributes);
-    free_environment(envp);
+    const char *const environment[] = {
+        home, tmp, "GLIBC_TUNABLES=glibc.malloc.tcache_count=0:glibc.malloc.perturb=165", NULL};
+    int flags = O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC;
+    program_start start = {t->program, argv, environment, {-1, -1, -1, out}, folder};
+    int failure = 0;
+    start.fd[1] = open(said, flags, 0600);
+    start.fd[2] = open(cried, flags, 0600);
+    if (start.fd[1] < 0 || start.fd[2] < 0) failure = errno;
+    if (!failure) failure = program_spawn(&start, &t->pid);
+    for (int i = 1; i < 3; i++)
+        if (start.fd[i] >= 0) close(start.fd[i]);
+    free(home);
+    free(tmp);
     free(said);
     free(cried);
     return failure;
@@ -138,9 +101,8 @@ static sqz_status make_folders(const trial *t, char **folder, sqz_error *err)
 static sqz_status start(trial *t, const check_case *c, const char *agent, sqz_error *err)
 {
     int ends[2];
-    char *folder, seed[32], flag[] = "--check-plugin";
-    char *argv[] = {
-        (char *)t->program, flag, (char *)t->file, (char *)c->name, (char *)agent, seed, NULL};
+    char *folder, seed[32];
+    const char *const argv[] = {"--check-plugin", t->file, c->name, agent, seed, NULL};
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)t->options->seed);
     sqz_status s = make_folders(t, &folder, err);
     if (!s && pipe2(ends, O_CLOEXEC) != 0)
@@ -175,31 +137,22 @@ static int drain(trial *t)
     }
 }
 
-static int has_ended(pid_t pid)
-{
-    siginfo_t info = {0};
-    /* WNOWAIT: a zombie keeps its number, so that the group can be killed without hitting a
-     * stranger. */
-    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
-}
-
 static void collect(trial *t, double timeout_s)
 {
-    double begin = probe_now_s();
+    double begin = clock_s();
     int open = 1, ended = 0;
-    while (!(ended = has_ended(t->pid)) && !t->stopped) {
-        if (probe_now_s() - begin > timeout_s) break;
+    while (!(ended = program_ended(t->pid)) && !t->stopped) {
+        if (clock_s() - begin > timeout_s) break;
         struct pollfd p = {open ? t->fd : -1, POLLIN, 0};
         poll(&p, 1, open ? 20 : 5);
         if (open) open = drain(t);
         if (t->options->stop) t->stopped = t->options->stop(t->options->ctx);
     }
     t->timed_out = !ended && !t->stopped;
-    kill(-t->pid, SIGKILL);
-    while (waitpid(t->pid, &t->status, 0) < 0 && errno == EINTR) continue;
+    t->status = program_reap(t->pid, NULL);
     if (open) drain(t);
     close(t->fd);
-    t->seconds = probe_now_s() - begin;
+    t->seconds = clock_s() - begin;
 }
 
 /* ---- what became of it ----------------------------------------------------------------------- */
@@ -391,7 +344,7 @@ sqz_status check_run(const check_options *options, cJSON *out, int *passed, sqz_
     if (s) return s;
     char *file = realpath(options->file, NULL);
     const char *why = file ? "is a folder" : strerror(errno);
-    char *program = host_program();
+    char *program = program_path();
     const char *tmp = getenv("TMPDIR");
     char *work = path_format("%s/sqz-check-XXXXXX", tmp && *tmp ? tmp : "/tmp");
     trial *t = calloc(1, sizeof *t);

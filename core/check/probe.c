@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 static const check_case *const tables[] = {cases_file,     cases_host,   cases_method,
@@ -74,13 +73,6 @@ static void report(const probe *p)
 }
 
 /* ---- time, chance, progress ------------------------------------------------------------------ */
-double probe_now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 double probe_random(const probe *p, uint64_t stream, uint64_t index)
 {
     uint64_t z = p->seed * 0x9e3779b97f4a7c15u + stream * 0xd1342543de82ef95u + index + 1;
@@ -95,7 +87,7 @@ double probe_random(const probe *p, uint64_t stream, uint64_t index)
 static int on_tick(void *ctx, double done, const char *what)
 {
     probe *p = ctx;
-    double now = probe_now_s();
+    double now = clock_s();
     (void)what;
     if (!(done >= 0 && done <= 1.000001))
         WARN(p, "tick was told a progress of %g; it is 0 to 1", done);
@@ -126,9 +118,9 @@ sqz_status probe_use(probe *p, const cJSON *with, int size, char digest[DIGEST_T
     sha256 *sum = sha256_new();
     p->ticks = 0;
     p->widest_gap_s = p->stopped_s = 0;
-    p->last_tick_s = probe_now_s();
+    p->last_tick_s = clock_s();
     s = kind->use(p, a, with, size, sum, err);
-    double now = probe_now_s();
+    double now = clock_s();
     if (now - p->last_tick_s > p->widest_gap_s) p->widest_gap_s = now - p->last_tick_s;
     sha256_final(sum, digest ? digest : own);
     agent_close(a);
@@ -163,7 +155,7 @@ static void limit_resources(void)
 {
     struct rlimit none = {0, 0};
     setrlimit(RLIMIT_CORE, &none);
-#if !CHECK_SANITIZED
+#if !PROGRAM_SANITIZED
     struct rlimit data = {(rlim_t)8 << 30, (rlim_t)8 << 30};
     setrlimit(RLIMIT_DATA, &data);
 #endif

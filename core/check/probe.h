@@ -4,18 +4,8 @@
 #include "check/check.h"
 #include "hash/sha256.h"
 #include "host/host.h"
-
-/* Sanitizers bring an allocator and an address space of their own. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define CHECK_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define CHECK_SANITIZED 1
-#endif
-#endif
-#ifndef CHECK_SANITIZED
-#define CHECK_SANITIZED 0
-#endif
+#include "host/program.h"
+#include "io/clock.h"
 
 typedef struct probe {
     const char *file; /* absolute */
@@ -44,7 +34,6 @@ __attribute__((format(printf, 3, 4))) void verdict(probe *, const char *verdict,
 #define PASS(p, ...) verdict(p, "pass", __VA_ARGS__)
 /* What is being tried now: named when the process dies of it. */
 __attribute__((format(printf, 2, 3))) void probe_at(probe *, const char *fmt, ...);
-double probe_now_s(void);
 /* A number in [-1, 1) that depends on the seed, a stream and an index only. */
 double probe_random(const probe *, uint64_t stream, uint64_t index);
 

@@ -3,7 +3,7 @@
  * Templates are plain files in share/sqz/template beside the program: those of `common` and those
  * of the kind, in which @name@, @NAME@ and @id@ are replaced; plugin.c becomes NAME.c. */
 #include "check/scaffold.h"
-#include "host/scan.h"
+#include "host/program.h"
 #include "io/file.h"
 #include <dirent.h>
 #include <errno.h>
@@ -16,7 +16,7 @@ enum { MAX_TEMPLATE = 1 << 20, MAX_NAME = 40 };
 /* The folder of the templates, also where sqz is installed elsewhere than it was built for. */
 static char *template_folder(void)
 {
-    char *program = host_program(), *slash = program ? strrchr(program, '/') : NULL;
+    char *program = program_path(), *slash = program ? strrchr(program, '/') : NULL;
     if (slash) *slash = 0;
     char *folder = slash ? path_format("%s/../share/sqz/template", program) : NULL;
     free(program);

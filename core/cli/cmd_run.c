@@ -115,8 +115,9 @@ static void listeners_finish(listeners *l, cli *c)
     if (!l->tracking) return;
     tracking_finish(l->tracking, clock_s() - l->began_s);
     cJSON_AddItemToObject(c->json, "tracking", tracking_status(l->tracking));
-    json_add_num(c->json, "tracking_seconds", tracking_cost_s(l->tracking));
+    double cost = tracking_cost_s(l->tracking), closing = clock_s();
     tracking_close(l->tracking);
+    json_add_num(c->json, "tracking_seconds", cost + clock_s() - closing);
 }
 
 static sqz_status drive(cli *c, run *r, listeners *l, sqz_error *err)

@@ -5,7 +5,7 @@
 #include "cli/probe.h"
 #include "cli/shared.h"
 #include "coordinator/spec.h"
-#include "host/scan.h"
+#include "host/program.h"
 #include "io/file.h"
 #include <dirent.h>
 #include <errno.h>
@@ -333,7 +333,7 @@ static void writable_row(cJSON *rows, const char *name, const char *path, probe_
 
 static void ask_permissions(const cli *c, cJSON *rows)
 {
-    char *dir = cli_registry_dir(c), *program = host_program();
+    char *dir = cli_registry_dir(c), *program = program_path();
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char *kept = cache && *cache == '/' ? path_format("%s/sqz", cache)
                  : home                 ? path_format("%s/.cache/sqz", home)

@@ -27,13 +27,6 @@ static struct {
     int samples, next;
 } term;
 
-double clock_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 /* ---- colour ---------------------------------------------------------------------------------- */
 static int env_set(const char *name)
 {

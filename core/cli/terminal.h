@@ -5,6 +5,7 @@
  * heartbeat in 30 s. */
 #ifndef SQZ_CORE_CLI_TERMINAL_H
 #define SQZ_CORE_CLI_TERMINAL_H
+#include "io/clock.h"
 #include <stdio.h>
 
 typedef enum term_style {
@@ -55,5 +56,4 @@ void signals_install(void);
 int signals_count(void); /* 0, 1 = cancel kindly, 2 = now */
 /* Also tell fn, from the handler: it must be async-signal-safe.  NULL = nobody any more. */
 void signals_tell(void (*fn)(void *ctx, int count), void *ctx);
-double clock_s(void); /* monotonic seconds */
 #endif

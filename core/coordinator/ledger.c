@@ -15,16 +15,9 @@
 #include <string.h>
 #include <time.h>
 
-double clock_monotonic(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 double run_elapsed(const run *r)
 {
-    return r->elapsed_before + (clock_monotonic() - r->started);
+    return r->elapsed_before + (clock_s() - r->started);
 }
 
 cJSON *ledger_record(const char *type)

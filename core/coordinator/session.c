@@ -72,7 +72,7 @@ static run *run_new(const run_options *o)
     r->id = path_format("%s-%04lx", id, (unsigned long)((t.tv_nsec >> 8) ^ getpid()) & 0xffff);
     strftime(id, sizeof id, "%Y-%m-%dT%H:%M:%SZ", &tm);
     r->began = path_format("%s", id);
-    r->started = clock_monotonic();
+    r->started = clock_s();
     r->history = cJSON_CreateArray();
     r->hardware = cJSON_CreateObject();
     r->time_scale = 1;

@@ -11,6 +11,7 @@
 #include "coordinator/seeds.h"
 #include "coordinator/space.h"
 #include "coordinator/spec.h"
+#include "io/clock.h"
 #include "journal.h"
 #include "registry.h"
 #include <stdatomic.h>
@@ -100,7 +101,6 @@ cJSON *ledger_record(const char *type);
  */
 sqz_status ledger_prepare(run *, sqz_error *err);
 double run_elapsed(const run *);
-double clock_monotonic(void);
 
 /* ---- predict.c
  * ----------------------------------------------------------------------------------- */

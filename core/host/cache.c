@@ -1,6 +1,6 @@
 /* cache.c - see cache.h. */
 #include "host/cache.h"
-#include "host/scan.h"
+#include "host/program.h"
 #include "io/file.h"
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +23,7 @@ struct scan_cache {
 static void identify_program(char host[160])
 {
     struct stat st = {0};
-    char *program = host_program();
+    char *program = program_path();
     if (!program || stat(program, &st) != 0) st.st_size = 0;
     snprintf(host, 160, "sqz %s, ABI %d.%d, %lld bytes of %lld.%09ld", SQZ_VERSION, SQZ_ABI_MAJOR,
              SQZ_ABI_MINOR, (long long)st.st_size, (long long)st.st_mtim.tv_sec,

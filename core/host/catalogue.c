@@ -5,6 +5,7 @@
  * `sqz plugin list` shows.  Left out: loading (load.c). */
 #include "host/cache.h"
 #include "host/host.h"
+#include "host/program.h"
 #include "host/scan.h"
 #include "host/stamp.h"
 #include "io/file.h"
@@ -297,7 +298,7 @@ static void look_at_environment(catalogue *c)
 
 static void look_at_standard_places(catalogue *c)
 {
-    char *program = host_program();
+    char *program = program_path();
     char *slash = program ? strrchr(program, '/') : NULL;
     if (slash) {
         *slash = 0;

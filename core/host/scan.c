@@ -5,19 +5,19 @@
 #include "host/scan.h"
 #include "host/describe.h"
 #include "host/host.h"
+#include "host/program.h"
 #include "host/stamp.h"
+#include "io/clock.h"
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Set in the child's environment.  A program that does not know --scan-plugin would otherwise run
@@ -81,12 +81,6 @@ int host_scan_main(const char *file)
 
 /* ---- the parent
  * ------------------------------------------------------------------------------------- */
-char *host_program(void)
-{
-    const char *named = secure_getenv("SQZ_EXE");
-    return realpath(named && *named ? named : "/proc/self/exe", NULL);
-}
-
 typedef struct child {
     pid_t pid;
     int fd[2];     /* its stdout and stderr */
@@ -94,54 +88,6 @@ typedef struct child {
     size_t bytes[2];
     int cut; /* the description was longer than allowed */
 } child;
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* environ with SQZ_SCANNING=1; the array is malloc'd, the strings are borrowed. */
-static char **child_environment(void)
-{
-    static char mark[] = "SQZ_SCANNING=1";
-    size_t n = 0;
-    while (environ[n]) n++;
-    char **list = calloc(n + 2, sizeof *list);
-    if (!list) return NULL;
-    memcpy(list, environ, n * sizeof *list);
-    list[n] = mark;
-    return list;
-}
-
-static int spawn_with(child *c, const char *program, const char *file, int out, int errors)
-{
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t attributes;
-    sigset_t set;
-    char flag[] = "--scan-plugin";
-    char *argv[] = {(char *)program, flag, (char *)file, NULL}, **envp = child_environment();
-    if (!envp) return ENOMEM;
-    posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
-    posix_spawn_file_actions_adddup2(&files, errors, STDERR_FILENO);
-    posix_spawn_file_actions_addclosefrom_np(&files, 3);
-    posix_spawnattr_init(&attributes);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF |
-                                              POSIX_SPAWN_SETSIGMASK);
-    posix_spawnattr_setpgroup(&attributes, 0);
-    sigfillset(&set);
-    posix_spawnattr_setsigdefault(&attributes, &set);
-    sigemptyset(&set);
-    posix_spawnattr_setsigmask(&attributes, &set);
-    int failure = posix_spawn(&c->pid, program, &files, &attributes, argv, envp);
-    posix_spawn_file_actions_destroy(&files);
-    posix_spawnattr_destroy(&attributes);
-    free(envp);
-    return failure;
-}
 
 static sqz_status spawn(child *c, const char *program, const char *file, sqz_error *err)
 {
@@ -153,7 +99,10 @@ static sqz_status spawn(child *c, const char *program, const char *file, sqz_err
         close(out[1]);
         return err_set(err, SQZ_E_INTERNAL, "cannot make a pipe: %s", strerror(errno));
     }
-    int failure = spawn_with(c, program, file, out[1], errors[1]);
+    const char *const argv[] = {"--scan-plugin", file, NULL};
+    const char *const mark[] = {"SQZ_SCANNING=1", NULL};
+    program_start start = {program, argv, mark, {-1, out[1], errors[1], -1}, NULL};
+    int failure = program_spawn(&start, &c->pid);
     close(out[1]);
     close(errors[1]);
     c->fd[0] = out[0];
@@ -196,28 +145,19 @@ static void drain(child *c, int k)
     }
 }
 
-static int has_ended(pid_t pid)
-{
-    siginfo_t info = {0};
-    /* WNOWAIT: as a zombie the child still owns its number, so that the group can be killed without
-     * hitting a stranger. */
-    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
-}
-
 /* Waits for the end or the deadline, then leaves nothing of the child.  Returns its wait status. */
 static int collect(child *c, double timeout_s, int *timed_out)
 {
-    double deadline = now_s() + timeout_s;
-    int ended = 0, status = 0;
-    while (!(ended = has_ended(c->pid)) && now_s() < deadline) {
+    double deadline = clock_s() + timeout_s;
+    int ended = 0;
+    while (!(ended = program_ended(c->pid)) && clock_s() < deadline) {
         struct pollfd fds[2] = {{c->fd[0], POLLIN, 0}, {c->fd[1], POLLIN, 0}};
         poll(fds, 2, c->fd[0] < 0 && c->fd[1] < 0 ? 1 : 20);
         drain(c, 0);
         drain(c, 1);
     }
     *timed_out = !ended;
-    kill(-c->pid, SIGKILL);
-    while (waitpid(c->pid, &status, 0) < 0 && errno == EINTR) continue;
+    int status = program_reap(c->pid, NULL);
     for (int k = 0; k < 2; k++) {
         drain(c, k);
         if (c->fd[k] >= 0) close(c->fd[k]);
@@ -294,7 +234,7 @@ sqz_status scan_file(const char *file, double timeout_s, cJSON **out, int *deny,
         return err_set(
             err, SQZ_E_INTERNAL,
             "this program does not answer --scan-plugin; set SQZ_EXE to the sqz program");
-    char *program = host_program();
+    char *program = program_path();
     if (!program)
         return err_set(err, SQZ_E_INTERNAL, "cannot find the sqz program to scan %s: %s", file,
                        strerror(errno));

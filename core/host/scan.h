@@ -4,10 +4,6 @@
 #include "error/error.h"
 #include "json/json.h"
 
-/* The program that child processes run: this one, or $SQZ_EXE (test doubles, wrappers; ignored when
- * the process is set-id).  Absolute path; caller frees. */
-char *host_program(void);
-
 /* Runs `PROGRAM --scan-plugin FILE` for at most timeout_s and returns its description (see
  * describe.h).  On failure *deny tells whether the file must not be opened again until it changes:
  * it crashed, hung or ended the process, as opposed to being refused with a reason. */

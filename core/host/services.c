@@ -4,10 +4,10 @@
  * between agents is found through the sqz_host that every call carries. */
 #include "host/services.h"
 #include "host/http.h"
+#include "io/clock.h"
 #include "pool/pool.h"
 #include "reference/reference.h"
 #include <string.h>
-#include <time.h>
 
 static host_seat *seat_of(const sqz_host *h)
 {
@@ -110,12 +110,10 @@ static uint64_t rng_bits(const sqz_host *h, uint64_t seed, const char *name, uin
 
 /* ---- sqz.clock/1
  * ---------------------------------------------------------------------------------------- */
-static double clock_now(const sqz_host *h)
+static double monotonic_now(const sqz_host *h)
 {
-    struct timespec t;
     (void)h;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return clock_s();
 }
 
 /* ---- by id
@@ -124,7 +122,7 @@ static double clock_now(const sqz_host *h)
 static const sqz_pool pool_table = {sizeof pool_table, 0, pool_size, pool_parallel_for};
 static const sqz_linalg linalg_table = {sizeof linalg_table, 0, linalg_gemm, linalg_inverse_factor};
 static const sqz_rng rng_table = {sizeof rng_table, 0, rng_bits};
-static const sqz_clock clock_table = {sizeof clock_table, 0, clock_now};
+static const sqz_clock clock_table = {sizeof clock_table, 0, monotonic_now};
 
 static const void *on_service(const sqz_host *h, const char *id)
 {

@@ -1,140 +1,149 @@
-/* sink.c - the thread of one tracker: from its spool to the plugin, in order, again and again until
- * it succeeds.
+/* sink.c - the thread of one tracker: from its spool to the plugin's process (carrier.h), in order,
+ * again and again until it succeeds.
  *
  * A record is acknowledged after a flush behind it succeeded; after any failure delivery begins
  * again at the first one that is not.  An event that the tracker can never deliver is remembered
- * and passed over, or it would block all that follow. */
+ * and passed over, or it would block all that follow.  A plugin that lost its process three times
+ * is put aside: the events stay for `sqz sync`, which may find it repaired. */
 #include "tracker/sink.h"
 #include "io/file.h"
+#include "tracker/carrier.h"
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-enum { BATCH = 32, MAX_TRIES = 3, MAX_SAVED = 4 << 20 };
+enum { BATCH = 32, MAX_TRIES = 3, MAX_LOST = 3 };
 static const double MAX_PAUSE_S = 60, MAX_ASKED_PAUSE_S = 600;
 
 typedef struct session {
     sink *sink;
-    host *host;
-    agent *agent;
-    const sqz_tracker *table;
-    sqz_tracking tracking;
-    char *study, *state;
-    int begun;
-    int64_t next;    /* record to hand over */
-    int64_t stuck;   /* record that failed for a reason of the plugin's own ... */
-    int stuck_tries; /* ... and how often */
+    carrier *carrier; /* NULL when there is no process */
+    int begun, lost;  /* lost: processes, in this session */
+    int64_t next;     /* record to hand over */
+    int64_t stuck;    /* record that failed for a reason of the plugin's own ... */
+    int stuck_tries;  /* ... and how often */
 } session;
 
-double sink_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* ---- what the plugin may ask of the host ----------------------------------------------------- */
-static void on_log(void *ctx, int level, const char *agent_id, const char *text)
+static void on_log(void *ctx, int level, const char *text)
 {
     sink *k = ctx;
-    char *line = path_format("%s: %s", agent_id, text);
-    k->tell(k->ctx, level, line);
-    free(line);
+    k->tell(k->ctx, level, text);
 }
 
-static int on_tick(void *ctx, double done, const char *what)
+static void on_moved(void *ctx)
 {
     sink *k = ctx;
-    (void)what;
-    if (done != k->last_done) {
-        k->last_done = done;
-        atomic_store(&k->moved_s, sink_now());
-    }
+    atomic_store(&k->moved_s, clock_s());
+}
+
+static int on_stop(void *ctx)
+{
+    sink *k = ctx;
     return atomic_load(&k->stop);
 }
 
-static sqz_status on_save(const sqz_tracking *t, const char *text)
+static sqz_status on_save(void *ctx, const char *text, sqz_error *err)
 {
-    session *s = t->impl;
-    sqz_error err = {0};
-    const sqz_host *h = agent_host(s->agent);
-    if (!text || strnlen(text, MAX_SAVED) == MAX_SAVED)
-        return h->fail(h, SQZ_E_INVALID, "save: at most 4 MiB of text can be kept");
-    if (!spool_save_text(s->sink->spool, text, &err)) return SQZ_OK;
-    return h->fail(h, SQZ_E_IO, err.text);
+    sink *k = ctx;
+    return spool_save_text(k->spool, text, err);
 }
 
-static void on_later(const sqz_tracking *t, double seconds)
+static void on_later(void *ctx, double seconds)
 {
-    session *s = t->impl;
+    sink *k = ctx;
     if (isfinite(seconds) && seconds > 0)
-        atomic_store(&s->sink->later_s, fmin(seconds, MAX_ASKED_PAUSE_S));
+        atomic_store(&k->later_s, fmin(seconds, MAX_ASKED_PAUSE_S));
 }
 
-/* ---- opening --------------------------------------------------------------------------------- */
+/* ---- calls ----------------------------------------------------------------------------------- */
+static sqz_status start_process(session *s, sqz_error *err)
+{
+    sink *k = s->sink;
+    char *log = path_format("%s/spool/%s.log", k->folder, k->name);
+    carrier_options o = {
+        k->info, k->log, k->silence_s, {on_log, on_moved, on_later, on_save, on_stop, k}};
+    free(k->log);
+    o.log = k->log = log;
+    return carrier_start(&o, &s->carrier, err);
+}
+
+/* One call of the plugin; what waits for it is told at the run's end. */
+static sqz_status call(session *s, cJSON *request, sqz_error *err)
+{
+    sink *k = s->sink;
+    atomic_store(&k->called_s, clock_s());
+    sqz_status status = carrier_call(s->carrier, request, err);
+    atomic_store(&k->called_s, 0);
+    if (carrier_lost(s->carrier)) {
+        carrier_end(s->carrier);
+        s->carrier = NULL;
+        s->begun = 0;
+        s->lost += status != SQZ_E_CANCELLED;
+    }
+    return status;
+}
+
+static cJSON *request_new(const char *name)
+{
+    cJSON *r = cJSON_CreateObject();
+    cJSON_AddStringToObject(r, "call", name);
+    return r;
+}
+
 static sqz_status session_begin(session *s, sqz_error *err)
 {
     sink *k = s->sink;
+    const agent_info *info = k->info;
     const cJSON *head = spool_record(k->spool, 0);
-    if (!s->agent) {
-        host_hooks hooks = {on_log, on_tick, k};
-        sqz_status status = agent_open(s->host = host_new(&hooks), k->info, &s->agent, err);
-        if (status) return status;
-        s->table = agent_extension(s->agent, SQZ_TRACKER_1);
-        if (!s->table)
-            return err_set(err, ERR_PLUGIN, "%s: offers no %s", k->info->id, SQZ_TRACKER_1);
-        if (cJSON_GetArraySize(k->info->params))
-            status = agent_call(s->agent, NULL, json_get(head, "with"), err);
-        if (status) return status;
-        s->study = json_text(json_get(head, "data"), 0);
-        s->state = spool_text(k->spool);
-        s->tracking = (sqz_tracking){sizeof s->tracking, 0,        s,       s->study,
-                                     k->folder,          s->state, on_save, on_later};
-    }
-    sqz_status status = s->table->begin(agent_host(s->agent), agent_self(s->agent), &s->tracking);
-    if (status) return agent_error(s->agent, status, err);
-    s->begun = 1;
-    return SQZ_OK;
+    sqz_status status = s->carrier ? SQZ_OK : start_process(s, err);
+    if (status) return status;
+    cJSON *r = request_new("begin");
+    char *study = json_text(json_get(head, "data"), 0), *state = spool_text(k->spool);
+    cJSON_AddStringToObject(r, "id", info->id);
+    cJSON_AddStringToObject(r, "kind", info->kind);
+    cJSON_AddStringToObject(r, "version", info->version);
+    cJSON_AddStringToObject(r, "file", info->file);
+    cJSON_AddStringToObject(r, "digest", info->file_digest);
+    cJSON_AddItemToObject(r, "params", cJSON_Duplicate(info->params, 1));
+    cJSON_AddItemToObject(r, "with", cJSON_Duplicate(json_get(head, "with"), 1));
+    cJSON_AddStringToObject(r, "study", study ? study : "{}");
+    cJSON_AddStringToObject(r, "folder", k->folder);
+    if (state) cJSON_AddStringToObject(r, "state", state);
+    free(study);
+    free(state);
+    status = call(s, r, err);
+    s->begun = !status;
+    return status;
 }
 
 static void session_end(session *s)
 {
-    if (s->begun && SQZ_HAS(s->table, sqz_tracker, end) && s->table->end)
-        s->table->end(agent_host(s->agent), agent_self(s->agent));
-    agent_close(s->agent);
-    host_free(s->host);
-    free(s->study);
-    free(s->state);
+    carrier_end(s->carrier);
 }
 
 /* ---- delivering ------------------------------------------------------------------------------ */
 static sqz_status hand_over(session *s, const cJSON *record, sqz_error *err)
 {
-    char *json = json_text(json_get(record, "data"), 0);
-    sqz_track_event e = {sizeof e,
-                         0,
-                         json_int(record, "seq", 0),
-                         json_int(record, "time_ms", 0),
-                         json_str(record, "type", ""),
-                         json_str(record, "key", ""),
-                         json ? json : "{}"};
-    sqz_status status = s->table->event(agent_host(s->agent), agent_self(s->agent), &e);
-    free(json);
-    return status ? agent_error(s->agent, status, err) : SQZ_OK;
+    cJSON *r = request_new("event");
+    json_add_num(r, "seq", json_num(record, "seq", 0));
+    json_add_num(r, "time_ms", json_num(record, "time_ms", 0));
+    cJSON_AddStringToObject(r, "kind", json_str(record, "type", ""));
+    cJSON_AddStringToObject(r, "key", json_str(record, "key", ""));
+    cJSON_AddItemToObject(r, "data", cJSON_Duplicate(json_get(record, "data"), 1));
+    return call(s, r, err);
 }
 
 static sqz_status flush(session *s, sqz_error *err)
 {
-    if (!s->table->flush) return SQZ_OK;
-    sqz_status status = s->table->flush(agent_host(s->agent), agent_self(s->agent));
-    return status ? agent_error(s->agent, status, err) : SQZ_OK;
+    return call(s, request_new("flush"), err);
 }
 
 /* Is this failure the event's own, so that trying again is useless? */
 static int hopeless(session *s, sqz_status status)
 {
+    if (!s->carrier) return 0;
     if (status == SQZ_E_IO || status == SQZ_E_CANCELLED || status == SQZ_E_NOMEM) return 0;
     if (status == SQZ_E_INVALID) return 1;
     if (s->stuck != s->next) s->stuck_tries = 0;
@@ -162,12 +171,13 @@ static sqz_status deliver_batch(session *s, sqz_error *err)
         sqz_status status = hand_over(s, record, err);
         if (status && !hopeless(s, status)) {
             /* what went before it in this batch need not be repeated */
-            if (n > 0 && !flush(s, NULL)) (void)spool_acknowledge(k->spool, s->next, NULL);
+            if (n > 0 && s->carrier && !flush(s, NULL))
+                (void)spool_acknowledge(k->spool, s->next, NULL);
             return status;
         }
         if (status) give_up_event(s, record, err->text);
         s->next++;
-        atomic_store(&k->moved_s, sink_now());
+        atomic_store(&k->moved_s, clock_s());
     }
     sqz_status status = flush(s, err);
     return status ? status : spool_acknowledge(k->spool, s->next, err);
@@ -185,7 +195,7 @@ static int wait_for_work(sink *k, double not_before_s)
 {
     pthread_mutex_lock(&k->lock);
     for (;;) {
-        double now = sink_now();
+        double now = clock_s();
         int64_t done = spool_delivered(k->spool);
         int work = spool_length(k->spool) > (done > 0 ? done : 1);
         if (atomic_load(&k->stop) || (work && now >= not_before_s)) break;
@@ -195,14 +205,16 @@ static int wait_for_work(sink *k, double not_before_s)
     return !atomic_load(&k->stop);
 }
 
-static void note_failure(sink *k, sqz_status status, const sqz_error *err)
+static void note_failure(sink *k, sqz_status status, int given_up, const sqz_error *err)
 {
+    if (status == SQZ_E_CANCELLED) return;
     pthread_mutex_lock(&k->lock);
     snprintf(k->error, sizeof k->error, "%s", err->text);
     pthread_mutex_unlock(&k->lock);
-    if (status != SQZ_E_IO && status != SQZ_E_CANCELLED) atomic_store(&k->dead, 1);
-    if (status != SQZ_E_CANCELLED && atomic_fetch_add(&k->failures, 1) == 0) {
-        char *line = path_format("%s; the events are kept in the run folder", err->text);
+    atomic_store(&k->dead, given_up);
+    if (atomic_fetch_add(&k->failures, 1) == 0 || given_up) {
+        char *line = path_format("%s; %sthe events are kept in the run folder", err->text,
+                                 given_up ? "it is put aside, " : "");
         k->tell(k->ctx, SQZ_LOG_WARN, line);
         free(line);
     }
@@ -211,7 +223,7 @@ static void note_failure(sink *k, sqz_status status, const sqz_error *err)
 static double next_attempt(sink *k)
 {
     double pause = k->retry_s * pow(2, fmin(atomic_load(&k->failures) - 1, 10));
-    return sink_now() + fmax(fmin(pause, MAX_PAUSE_S), atomic_load(&k->later_s));
+    return clock_s() + fmax(fmin(pause, MAX_PAUSE_S), atomic_load(&k->later_s));
 }
 
 static void *deliver(void *arg)
@@ -228,8 +240,9 @@ static void *deliver(void *arg)
             if (atomic_exchange(&k->failures, 0)) k->tell(k->ctx, SQZ_LOG_INFO, "delivering again");
             continue;
         }
-        /* a full disk or a broken plugin may heal; only one that cannot begin is out */
-        note_failure(k, begun ? status : status == SQZ_E_CANCELLED ? status : SQZ_E_IO, &err);
+        /* a full disk or a lost process may heal; a plugin that cannot begin does not */
+        int given_up = s.lost >= MAX_LOST || (begun && s.carrier && status != SQZ_E_IO);
+        note_failure(k, status, given_up, &err);
         not_before = next_attempt(k);
     }
     session_end(&s);
@@ -245,7 +258,7 @@ sqz_status sink_start(sink *k, sqz_error *err)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&k->wake, &attr);
     pthread_condattr_destroy(&attr);
-    atomic_store(&k->moved_s, sink_now());
+    atomic_store(&k->moved_s, clock_s());
     /* Ctrl-C belongs to the program, and a broken pipe to nobody. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -274,4 +287,5 @@ void sink_stop(sink *k)
     }
     spool_close(k->spool);
     free(k->name);
+    free(k->log);
 }

@@ -10,6 +10,8 @@
 #include <string.h>
 
 enum { MAX_SINKS = 8, MAX_QUEUE = 4096, MAX_NOTES = 64 };
+/* Share of a run's time that its end may wait, and seconds after which a call is worth a word. */
+static const double MAX_SHARE = 0.007, SLOW_S = 2;
 
 typedef struct note {
     int level;
@@ -30,6 +32,8 @@ struct tracking {
     pthread_cond_t wake, idle;
     cJSON *queue[MAX_QUEUE]; /* ring of record arrays */
     int head, n_queue, writing, stop;
+    int ended;   /* what the finished run's folder holds is to be added */
+    int hurried; /* on stop the queue is left: `sqz sync` makes it again from the folder */
     int64_t dropped;
     note notes[MAX_NOTES];
     int n_notes;
@@ -93,18 +97,38 @@ static void append_to(tracking *t, sink *k, const cJSON *records)
     if (any) sink_wake(k);
 }
 
+/* The next of the queue, or NULL when only the folder is left; under lock. */
+static cJSON *take(tracking *t)
+{
+    if (!t->n_queue) {
+        t->ended = 0;
+        return NULL;
+    }
+    cJSON *records = t->queue[t->head];
+    t->head = (t->head + 1) % MAX_QUEUE;
+    t->n_queue--;
+    return records;
+}
+
+static cJSON *folder_records(tracking *t)
+{
+    cJSON *records = NULL;
+    sqz_error err = {0};
+    if (events_of_folder(t->dir, EVENTS_ENDED, &records, &err)) tell(t, SQZ_LOG_WARN, err.text);
+    return records;
+}
+
 static void *write_queue(void *arg)
 {
     tracking *t = arg;
     pthread_mutex_lock(&t->lock);
     for (;;) {
-        while (!t->n_queue && !t->stop) pthread_cond_wait(&t->wake, &t->lock);
-        if (!t->n_queue) break; /* also on stop everything queued is written */
-        cJSON *records = t->queue[t->head];
-        t->head = (t->head + 1) % MAX_QUEUE;
-        t->n_queue--;
+        while (!t->n_queue && !t->ended && !t->stop) pthread_cond_wait(&t->wake, &t->lock);
+        if ((!t->n_queue && !t->ended) || (t->stop && t->hurried)) break;
+        cJSON *records = take(t);
         t->writing = 1;
         pthread_mutex_unlock(&t->lock);
+        if (!records) records = folder_records(t);
         for (int i = 0; i < t->n_sinks; i++) append_to(t, &t->sinks[i], records);
         cJSON_Delete(records);
         pthread_mutex_lock(&t->lock);
@@ -186,6 +210,7 @@ static sqz_status add_sink(tracking *t, const char *name, const agent_info *info
     k->info = info;
     k->name = path_format("%s", name);
     k->retry_s = t->options.retry_s > 0 ? t->options.retry_s : 1;
+    k->silence_s = t->options.silence_s;
     k->tell = tell;
     k->ctx = t;
     sqz_status s = spool_open(t->dir, name, &k->spool, err);
@@ -285,7 +310,7 @@ sqz_status tracking_open(const tracking_options *o, tracking **out, sqz_error *e
 {
     tracking *t = calloc(1, sizeof *t);
     if (!t) return err_set(err, SQZ_E_NOMEM, "trackers: out of memory");
-    double start = sink_now();
+    double start = clock_s();
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->wake, NULL);
     pthread_cond_init(&t->idle, NULL);
@@ -303,7 +328,7 @@ sqz_status tracking_open(const tracking_options *o, tracking **out, sqz_error *e
         s = start_writer(t, err);
     }
     show_notes(t);
-    t->cost_s = sink_now() - start;
+    t->cost_s = clock_s() - start;
     if (s)
         tracking_close(t);
     else
@@ -315,10 +340,10 @@ sqz_status tracking_open(const tracking_options *o, tracking **out, sqz_error *e
 void tracking_observe(void *ctx, const run_event *e)
 {
     tracking *t = ctx;
-    double start = sink_now();
+    double start = clock_s();
     enqueue(t, events_of_run(e, t->objectives));
     show_notes(t);
-    t->cost_s += sink_now() - start;
+    t->cost_s += clock_s() - start;
 }
 
 /* A study that goes on after an end says so first. */
@@ -344,7 +369,14 @@ void tracking_add_folder(tracking *t, int ended)
 {
     cJSON *records = NULL;
     sqz_error err = {0};
-    if (!ended) enqueue(t, resume_records(t));
+    if (ended) { /* nothing changes any more: the writer has the time to read it */
+        pthread_mutex_lock(&t->lock);
+        t->ended = 1;
+        pthread_cond_signal(&t->wake);
+        pthread_mutex_unlock(&t->lock);
+        return;
+    }
+    enqueue(t, resume_records(t));
     if (events_of_folder(t->dir, ended, &records, &err))
         tell(t, SQZ_LOG_WARN, err.text);
     else
@@ -366,20 +398,20 @@ static int hopeful(sink *k, const tracking_wait *w, double since)
     int failures = atomic_load(&k->failures);
     if (atomic_load(&k->dead)) return 0;
     if (failures > 0) return failures < w->max_failures;
-    return w->quiet_s <= 0 || sink_now() - moved < w->quiet_s;
+    return w->quiet_s <= 0 || clock_s() - moved < w->quiet_s;
 }
 
 static int queue_idle(tracking *t)
 {
     pthread_mutex_lock(&t->lock);
-    int idle = !t->n_queue && !t->writing;
+    int idle = !t->n_queue && !t->ended && !t->writing;
     pthread_mutex_unlock(&t->lock);
     return idle;
 }
 
 void tracking_drain(tracking *t, const tracking_wait *w)
 {
-    double start = sink_now();
+    double start = clock_s();
     struct timespec nap = {0, 5000000};
     for (;;) {
         int pending = !queue_idle(t), hope = pending;
@@ -388,7 +420,7 @@ void tracking_drain(tracking *t, const tracking_wait *w)
             pending = 1;
             hope |= hopeful(&t->sinks[i], w, start);
         }
-        if (!pending || !hope || (w->total_s > 0 && sink_now() - start > w->total_s)) break;
+        if (!pending || !hope || (w->total_s > 0 && clock_s() - start > w->total_s)) break;
         if (w->stop && w->stop(w->ctx)) break;
         nanosleep(&nap, NULL);
         show_notes(t);
@@ -403,21 +435,50 @@ int64_t tracking_undelivered(tracking *t)
     return n;
 }
 
+/* " (why)" of the trackers that are behind, for the line at the end of a run; caller frees. */
+static char *who_waits(tracking *t)
+{
+    char *text = path_format("%s", "");
+    for (int i = 0; i < t->n_sinks; i++) {
+        sink *k = &t->sinks[i];
+        double called = atomic_load(&k->called_s), since = called > 0 ? clock_s() - called : 0;
+        if (left_of(k) <= 0) continue;
+        char *before = text, why[400] = "";
+        pthread_mutex_lock(&k->lock);
+        if (atomic_load(&k->failures))
+            snprintf(why, sizeof why, ": %.390s", k->error);
+        else if (since > SLOW_S)
+            snprintf(why, sizeof why, ": a call has taken %.0f s so far", since);
+        pthread_mutex_unlock(&k->lock);
+        text = path_format("%s%s%s%s", before, *before ? "; " : "", k->info->id, why);
+        free(before);
+    }
+    return text;
+}
+
 void tracking_finish(tracking *t, double elapsed_s)
 {
-    double start = sink_now();
+    double start = clock_s();
     tracking_add_folder(t, EVENTS_ENDED);
-    /* with what was spent before, less than one percent */
-    tracking_wait w = {.total_s = fmax(0.3, 0.008 * elapsed_s), .quiet_s = 0.5};
+    /* All that tracking takes of a run is less than one percent of it, however short it was. */
+    tracking_wait w = {.total_s = fmax(MAX_SHARE * elapsed_s - t->cost_s, 0.001), .quiet_s = 0.5};
     tracking_drain(t, &w);
-    t->cost_s += sink_now() - start;
+    pthread_mutex_lock(&t->lock);
+    t->hurried = 1;
+    int waiting = t->n_queue || t->ended || t->writing;
+    pthread_mutex_unlock(&t->lock);
     int64_t left = tracking_undelivered(t);
-    if (!left) return;
-    char *line = path_format("%lld tracked events wait in %s/spool; `sqz sync %s` delivers them",
-                             (long long)left, t->dir, t->dir);
-    tell(t, SQZ_LOG_WARN, line);
-    free(line);
+    if (left || waiting) {
+        char *who = who_waits(t);
+        char *line = path_format("the trackers were not waited for; `sqz sync %s` delivers the "
+                                 "rest%s%s%s",
+                                 t->dir, *who ? " (" : "", who, *who ? ")" : "");
+        tell(t, SQZ_LOG_WARN, line);
+        free(line);
+        free(who);
+    }
     show_notes(t);
+    t->cost_s += clock_s() - start;
 }
 
 double tracking_cost_s(const tracking *t)
@@ -457,6 +518,7 @@ void tracking_close(tracking *t)
     }
     for (int i = 0; i < t->n_sinks; i++) atomic_store(&t->sinks[i].stop, 1); /* all at once */
     for (int i = 0; i < t->n_sinks; i++) sink_stop(&t->sinks[i]);
+    while (t->n_queue) cJSON_Delete(take(t));
     show_notes(t);
     pthread_mutex_destroy(&t->lock);
     pthread_cond_destroy(&t->wake);

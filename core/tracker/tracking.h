@@ -6,7 +6,8 @@
  * tries again later when that fails.  Whatever is left when the run ends stays in the spool until
  * `sqz sync`.  What never reached the spool is made again from the run folder (events.h).
  * A tracker that fails is told as a warning; it never is an error of the run.
- * Left out: a process of its own for a tracker; like a search plugin it is trusted not to crash. */
+ * Each plugin runs in a process of its own (carrier.h): one that crashes or hangs is named, and put
+ * aside after the third time. */
 #ifndef SQZ_CORE_TRACKER_TRACKING_H
 #define SQZ_CORE_TRACKER_TRACKING_H
 #include "coordinator/run.h"
@@ -19,7 +20,8 @@ typedef struct tracking_options {
     const cJSON *trackers;      /* [{"use","with"}]; NULL = those that have a spool in dir */
     void (*log)(void *ctx, int level, const char *text); /* only from the caller's thread */
     void *ctx;
-    double retry_s; /* first pause after a failure, doubled up to 60 s; 0 = 1 */
+    double retry_s;   /* first pause after a failure, doubled up to 60 s; 0 = 1 */
+    double silence_s; /* a plugin that says nothing for so long is hung; 0 = 10 */
 } tracking_options;
 
 /* Are the trackers of a configuration known, their parameters legal and free of secrets? */
@@ -30,7 +32,8 @@ sqz_status tracking_check(const cJSON *trackers, const catalogue *, sqz_error *e
 sqz_status tracking_open(const tracking_options *, tracking **out, sqz_error *err);
 /* An observer of runs (ctx = tracking). */
 void tracking_observe(void *tracking, const run_event *);
-/* Adds what the folder holds and was not told; with `ended` the files and the end, too. */
+/* Adds what the folder holds and was not told; with `ended` the files and the end, too, which the
+ * writing thread then reads. */
 void tracking_add_folder(tracking *, int ended);
 /* Waits until everything is delivered, at most total_s, and only while every quiet_s something
  * moves.  max_failures > 0: gives up after so many failed attempts in a row; 0: at the first. */
@@ -41,8 +44,8 @@ typedef struct tracking_wait {
     void *ctx;
 } tracking_wait;
 void tracking_drain(tracking *, const tracking_wait *);
-/* The end of a run, as `sqz run` does it: folder, then a wait of at most 0.3 s or 0.8 % of
- * elapsed_s. */
+/* The end of a run, as `sqz run` does it: the folder, then a wait that with all that tracking cost
+ * before stays below 1 % of elapsed_s.  What is left is told in one line. */
 void tracking_finish(tracking *, double elapsed_s);
 
 /* [{"name","agent","events","delivered","rejected","error"}]; caller frees. */
@@ -50,6 +53,6 @@ cJSON *tracking_status(tracking *);
 int64_t tracking_undelivered(tracking *);
 /* Seconds of the caller's thread that tracking has taken so far. */
 double tracking_cost_s(const tracking *);
-/* Stops the threads; what is under way is given up at its next tick. */
+/* Stops the threads; a call that is under way is given up, its process killed. */
 void tracking_close(tracking *);
 #endif

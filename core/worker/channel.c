@@ -8,6 +8,11 @@
 
 enum { HEAD = 4 };
 
+static size_t max_frame(const channel *c)
+{
+    return c->limit ? c->limit : CHANNEL_MAX_FRAME;
+}
+
 static int send_all(int fd, const uint8_t *p, size_t bytes)
 {
     while (bytes > 0) {
@@ -25,7 +30,7 @@ int channel_send(channel *c, const cJSON *message)
     if (c->fd < 0) return 0;
     char *text = json_text(message, 0);
     size_t n = text ? strlen(text) : 0;
-    uint8_t *frame = n > 0 && n <= CHANNEL_MAX_FRAME ? malloc(HEAD + n) : NULL;
+    uint8_t *frame = n > 0 && n <= max_frame(c) ? malloc(HEAD + n) : NULL;
     int sent = 0;
     if (frame) {
         for (int i = 0; i < HEAD; i++) frame[i] = (uint8_t)(n >> (8 * i));
@@ -42,7 +47,7 @@ int channel_send(channel *c, const cJSON *message)
 static void receive(channel *c)
 {
     if (!c->bytes) {
-        c->room = HEAD + CHANNEL_MAX_FRAME;
+        c->room = HEAD + max_frame(c);
         c->bytes = malloc(c->room);
         if (!c->bytes) c->room = 0;
     }
@@ -67,7 +72,7 @@ cJSON *channel_take(channel *c)
     if (c->broken || c->have < HEAD) return NULL;
     size_t n = 0;
     for (int i = 0; i < HEAD; i++) n |= (size_t)c->bytes[i] << (8 * i);
-    if (n == 0 || n > CHANNEL_MAX_FRAME) {
+    if (n == 0 || n > max_frame(c)) {
         c->broken = 1;
         return NULL;
     }

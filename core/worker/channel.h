@@ -13,6 +13,7 @@ enum { CHANNEL_MAX_FRAME = 64 << 10 };
 typedef struct channel {
     int fd;    /* -1 when closed or never there */
     int broken; /* the other side sent something that is no frame */
+    size_t limit; /* bytes of a frame; 0 = CHANNEL_MAX_FRAME */
     uint8_t *bytes; /* received, not yet taken */
     size_t have, room;
 } channel;

@@ -6,14 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
-
-double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 const char *job_model(const job_state *s)
 {
@@ -173,10 +165,10 @@ static sqz_status run_tasks(job_state *s, cJSON *results, sqz_error *err)
         cJSON *result = cJSON_CreateObject();
         cJSON_AddItemToArray(results, result);
         cJSON_AddStringToObject(result, "task", tasks[k].name);
-        double start = now_s();
+        double start = clock_s();
         sqz_status st = tasks[k].run(s, task, result, err);
         if (st) return st;
-        if (!json_get(result, "seconds")) json_add_num(result, "seconds", now_s() - start);
+        if (!json_get(result, "seconds")) json_add_num(result, "seconds", clock_s() - start);
     }
     return SQZ_OK;
 }
@@ -186,7 +178,7 @@ static void add_usage(cJSON *result, double start)
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
     cJSON *usage = cJSON_AddObjectToObject(result, "usage");
-    json_add_num(usage, "seconds", now_s() - start);
+    json_add_num(usage, "seconds", clock_s() - start);
     json_add_num(usage, "cpu_seconds",
                  (double)u.ru_utime.tv_sec + (double)u.ru_stime.tv_sec +
                      1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec));
@@ -204,7 +196,7 @@ static void keep_freed_memory(void)
 
 sqz_status job_execute(const cJSON *job, const job_context *ctx, cJSON **result, sqz_error *err)
 {
-    double start = now_s();
+    double start = clock_s();
     keep_freed_memory();
     job_state s = {.job = job, .ctx = ctx, .part_to = 1};
     cJSON *out = cJSON_CreateObject();

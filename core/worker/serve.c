@@ -5,6 +5,8 @@
  * Limits come from the parent, who does not trust us and watches them as well. */
 #include "worker/serve.h"
 #include "host/host.h"
+#include "host/program.h"
+#include "io/clock.h"
 #include "io/file.h"
 #include "worker/channel.h"
 #include <errno.h>
@@ -16,20 +18,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
-
-/* Built with a sanitizer?  gcc says so by macros, clang by a feature test. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 enum { MAX_JOB = 64 << 20, MAX_WHAT = 200 };
 /* Progress goes out when its subject changes, but not more often than this, and at least so often.
@@ -46,13 +35,6 @@ typedef struct server {
     int had_parent;
     const agent_info *agent; /* last told; only changes are news */
 } server;
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- telling
  * -------------------------------------------------------------------------------------------- */
@@ -78,7 +60,7 @@ static void tell(server *s, cJSON *m, int note)
 {
     channel_send(&s->parent, m);
     if (note && s->events) {
-        json_add_num(m, "t", now_s() - s->start);
+        json_add_num(m, "t", clock_s() - s->start);
         char *line = json_text(m, 0);
         if (line) fprintf(s->events, "%s\n", line);
         fflush(s->events);
@@ -101,7 +83,7 @@ static int on_tick(void *ctx, double done, const char *what)
 {
     server *s = ctx;
     pthread_mutex_lock(&s->lock);
-    double now = now_s(), wait = strncmp(s->what, what, MAX_WHAT - 1) ? NEWS_S : SAME_S;
+    double now = clock_s(), wait = strncmp(s->what, what, MAX_WHAT - 1) ? NEWS_S : SAME_S;
     if (now - s->sent >= wait) {
         cJSON *m = message_new("progress");
         json_add_num(m, "done", done);
@@ -167,7 +149,7 @@ static void limit_data(void)
     long long bytes = text ? atoll(text) : 0;
     unsetenv("SQZ_WORKER_DATA");
     struct rlimit limit = {(rlim_t)bytes, (rlim_t)bytes};
-    if (bytes > 0 && !SANITIZED) setrlimit(RLIMIT_DATA, &limit);
+    if (bytes > 0 && !PROGRAM_SANITIZED) setrlimit(RLIMIT_DATA, &limit);
 }
 
 static void begin(server *s, const char *dir)
@@ -176,7 +158,7 @@ static void begin(server *s, const char *dir)
     char *path = path_format("%s/events.jsonl", dir);
     setrlimit(RLIMIT_CORE, &none);
     limit_data();
-    s->start = now_s();
+    s->start = clock_s();
     s->parent.fd = parent_socket();
     s->had_parent = s->parent.fd >= 0;
     /* The signal is missed when the parent died before this line; then the socket is closed, which
@@ -221,7 +203,7 @@ static sqz_status finish(server *s, const char *dir, const cJSON *job, cJSON *re
         struct rusage u;
         getrusage(RUSAGE_SELF, &u);
         cJSON *usage = cJSON_AddObjectToObject(result, "usage");
-        json_add_num(usage, "seconds", now_s() - s->start);
+        json_add_num(usage, "seconds", clock_s() - s->start);
         cJSON_AddNumberToObject(usage, "peak_rss_bytes", (double)u.ru_maxrss * 1024);
     }
     char *text = json_text(result, 1), *path = path_format("%s/result.json", dir);

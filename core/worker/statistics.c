@@ -191,7 +191,7 @@ sqz_status statistics_ensure(job_state *s, subject *subj, const calibration *c, 
                              sqz_error *err)
 {
     char key[SHA256_HEX];
-    double start = now_s();
+    double start = clock_s();
     cJSON *inputs = statistics_inputs(s, subj, c);
     action_key(inputs, key);
     cJSON_Delete(inputs);
@@ -200,7 +200,7 @@ sqz_status statistics_ensure(job_state *s, subject *subj, const calibration *c, 
         job_log(s, SQZ_LOG_INFO,
                 "calibration statistics reused: %lld tokens, %lld blocks (key %.12s)",
                 (long long)json_int(index, "tokens", 0), (long long)subj->config.layers, key);
-        *out = (statistics){index, 1, now_s() - start};
+        *out = (statistics){index, 1, clock_s() - start};
         return SQZ_OK;
     }
     cJSON_Delete(index);
@@ -213,7 +213,7 @@ sqz_status statistics_ensure(job_state *s, subject *subj, const calibration *c, 
         cJSON_Delete(index);
         return st;
     }
-    *out = (statistics){index, 0, now_s() - start};
+    *out = (statistics){index, 0, clock_s() - start};
     job_log(s, SQZ_LOG_INFO,
             "calibration statistics computed: %lld tokens, %lld blocks, %.1f s (key %.12s)",
             (long long)(c->windows * c->window), (long long)subj->config.layers, out->seconds, key);

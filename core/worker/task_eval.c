@@ -248,9 +248,9 @@ static sqz_status run_eval(job_state *s, subject *subj, const cJSON *spec, cJSON
     if (!st) st = open_eval(s, spec, d, &r.agent, err);
     const char *name = json_str(spec, "name", d->rows.name);
     r.metrics = cJSON_CreateObject();
-    double start = now_s();
+    double start = clock_s();
     if (!st && (st = call_eval(&r, spec, err))) err_prefix(err, "%s", name);
-    double seconds = now_s() - start;
+    double seconds = clock_s() - start;
     if (!st) {
         const sqz_eval_match *m = agent_extension(r.agent, SQZ_EVAL_MATCH_1);
         json_add_num(r.metrics, "seconds", seconds);

@@ -536,7 +536,7 @@ static sqz_status check_output(const char *output, sqz_error *err)
 
 sqz_status task_export(job_state *s, const cJSON *task, cJSON *result, sqz_error *err)
 {
-    double start = now_s();
+    double start = clock_s();
     const char *output = json_str(task, "output", "");
     if (!output[0]) return err_set(err, ERR_USAGE, "export: no output folder was given");
     if (!s->artifact[0])
@@ -560,6 +560,6 @@ sqz_status task_export(job_state *s, const cJSON *task, cJSON *result, sqz_error
     if (st) dir_remove(tmp, NULL);
     free(tmp);
     cJSON_AddStringToObject(result, "path", output);
-    json_add_num(result, "seconds", now_s() - start);
+    json_add_num(result, "seconds", clock_s() - start);
     return st;
 }

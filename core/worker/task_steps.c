@@ -225,7 +225,7 @@ static sqz_status run_linear(step_run *r, const linear_spec *spec, int64_t layer
     if (skip < 0) return skip;
     if (skip) return SQZ_OK;
     float *w = NULL;
-    double start = now_s();
+    double start = clock_s();
     linear_run lr = {.run = r, .notes = cJSON_CreateArray()};
     sqz_status st = dense_weight(r->subject, spec, &w, err);
     if (!st) {
@@ -248,7 +248,7 @@ static sqz_status run_linear(step_run *r, const linear_spec *spec, int64_t layer
         else if (!lr.has_affine)
             st = err_set(err, SQZ_E_INTERNAL, "%s: %s returned without a result", spec->module,
                          r->info->id);
-        double seconds = now_s() - start;
+        double seconds = clock_s() - start;
         if (!st) cJSON_AddItemToArray(r->layers, layer_record(spec, &lr, &l, seconds));
     }
     if (!st) { /* the block owns it now */
@@ -267,7 +267,7 @@ static sqz_status walk(step_run *r, sqz_error *err)
 {
     const model_config *c = &r->subject->config;
     linear_spec specs[MODEL_MAX_LINEARS];
-    double start = now_s();
+    double start = clock_s();
     sqz_status st = SQZ_OK;
     r->total = c->layers;
     for (int64_t l = 0; l < c->layers && !st; l++) {
@@ -288,7 +288,7 @@ static sqz_status walk(step_run *r, sqz_error *err)
         if (!st) st = store_block(r, &block, err);
         for (int k = 0; k < block.n; k++) affine_free(&block.affine[k]);
     }
-    r->quantize_s = now_s() - start;
+    r->quantize_s = clock_s() - start;
     return st;
 }
 
@@ -591,12 +591,12 @@ static void collect(const cJSON *steps, double load_s, cJSON *result)
 
 sqz_status task_steps(job_state *s, const cJSON *task, cJSON *result, sqz_error *err)
 {
-    double start = now_s();
+    double start = clock_s();
     calibration_input in = {0};
     const cJSON *spec = json_get(task, "calibration"), *step;
     sqz_status st = job_base(s, err);
     if (!st && spec) st = open_calibration(s, spec, &in, err);
-    double load_s = now_s() - start;
+    double load_s = clock_s() - start;
     cJSON *records = cJSON_CreateArray();
     cJSON_ArrayForEach(step, json_get(task, "steps"))
     {

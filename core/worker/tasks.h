@@ -3,6 +3,7 @@
 #ifndef SQZ_CORE_TASKS_H
 #define SQZ_CORE_TASKS_H
 #include "data/data.h"
+#include "io/clock.h"
 #include "worker/subject.h"
 #include "worker/worker.h"
 
@@ -25,7 +26,6 @@ int job_tick(job_state *, double done, const char *what);
 __attribute__((format(printf, 3, 4))) void job_log(job_state *, int level, const char *fmt, ...);
 /* Open the job's model, with the current artifact when with_artifact is set. */
 sqz_status job_subject(job_state *, int with_artifact, int resident, subject **out, sqz_error *err);
-double now_s(void); /* monotonic */
 
 sqz_status task_steps(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
 sqz_status task_eval(job_state *, const cJSON *task, cJSON *result, sqz_error *err);

@@ -4,24 +4,23 @@
  * group; whatever happens, that group is killed and the child reaped before worker_run returns.
  * Left out: how many workers run at once, and trying again (the coordinator decides both). */
 #include "worker/worker.h"
-#include "host/scan.h"
+#include "host/program.h"
+#include "io/clock.h"
 #include "io/file.h"
 #include "worker/channel.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { SOCKET_FD = 3, MAX_RESULT = 256 << 20, MAX_STDERR = 64 << 20, TAIL_LINES = 50, PLACE = 320 };
+enum { MAX_RESULT = 256 << 20, MAX_STDERR = 64 << 20, TAIL_LINES = 50, PLACE = 320 };
 /* Seconds: between looks at the child, for a kind stop, and for SIGTERM. */
 static const double LOOK_S = 0.05, GRACE_S = 5, TERM_S = 2;
 /* Room beyond the resident limit for what is reserved but not resident: stacks, arenas, BLAS
@@ -62,79 +61,34 @@ void worker_outcome_free(worker_outcome *o)
     memset(o, 0, sizeof *o);
 }
 
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* ---- starting
  * ------------------------------------------------------------------------------------------- */
-/* environ with the child's socket number and data limit in place of any of our own. */
-static char **child_environment(const watch *w, char limit[48])
-{
-    static char number[] = "SQZ_WORKER_FD=3";
-    size_t n = 0, kept = 0;
-    int64_t bytes = 0;
-    while (environ[n]) n++;
-    char **list = calloc(n + 3, sizeof *list);
-    if (!list) return NULL;
-    for (size_t i = 0; i < n; i++)
-        if (strncmp(environ[i], "SQZ_WORKER_", 11) != 0) list[kept++] = environ[i];
-    list[kept++] = number;
-    if (w->limits->memory_bytes > 0 &&
-        !__builtin_add_overflow(w->limits->memory_bytes, DATA_SLACK, &bytes)) {
-        snprintf(limit, 48, "SQZ_WORKER_DATA=%lld", (long long)bytes);
-        list[kept++] = limit;
-    }
-    return list;
-}
-
 static int spawn_with(watch *w, const char *program, const char *log, int socket)
 {
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t attributes;
-    sigset_t set;
-    char word[] = "worker";
-    char limit[48], *argv[] = {(char *)program, word, (char *)w->dir, NULL};
-    char **envp = child_environment(w, limit);
-    if (!envp) return ENOMEM;
-    posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&files, STDERR_FILENO, log,
-                                     O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0644);
-    posix_spawn_file_actions_adddup2(&files, STDERR_FILENO, STDOUT_FILENO);
-    posix_spawn_file_actions_adddup2(&files, socket, SOCKET_FD);
-    posix_spawn_file_actions_addclosefrom_np(&files, SOCKET_FD + 1);
-    posix_spawnattr_init(&attributes);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF |
-                                              POSIX_SPAWN_SETSIGMASK);
-    posix_spawnattr_setpgroup(&attributes, 0);
-    sigfillset(&set);
-    posix_spawnattr_setsigdefault(&attributes, &set);
-    sigemptyset(&set);
-    posix_spawnattr_setsigmask(&attributes, &set);
-    int failure = posix_spawn(&w->pid, program, &files, &attributes, argv, envp);
-    posix_spawn_file_actions_destroy(&files);
-    posix_spawnattr_destroy(&attributes);
-    free(envp);
+    int64_t bytes = 0;
+    char limit[48] = "SQZ_WORKER_DATA"; /* without a value: not even one of our own */
+    if (w->limits->memory_bytes > 0 &&
+        !__builtin_add_overflow(w->limits->memory_bytes, DATA_SLACK, &bytes))
+        snprintf(limit, sizeof limit, "SQZ_WORKER_DATA=%lld", (long long)bytes);
+    const char *const argv[] = {"worker", w->dir, NULL};
+    const char *const environment[] = {"SQZ_WORKER_FD=3", limit, NULL};
+    int said = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644);
+    if (said < 0) return errno;
+    program_start start = {program, argv, environment, {-1, said, said, socket}, NULL};
+    int failure = program_spawn(&start, &w->pid);
+    close(said);
     return failure;
 }
 
 static sqz_status spawn(watch *w, sqz_error *err)
 {
     int ends[2];
-    char *program = host_program(), *log = path_format("%s/stderr.log", w->dir);
+    char *program = program_path(), *log = path_format("%s/stderr.log", w->dir);
     sqz_status status = SQZ_OK;
     if (!program || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
         status = err_set(err, SQZ_E_INTERNAL, "cannot start a worker: %s", strerror(errno));
     } else {
-        /* Above every number the child uses, so that dup2 onto 3 is never a dup of itself, which
-         * would keep the close-on-exec mark. */
-        int high = fcntl(ends[1], F_DUPFD_CLOEXEC, 64);
-        int failure = high < 0 ? errno : spawn_with(w, program, log, high);
-        if (high >= 0) close(high);
+        int failure = spawn_with(w, program, log, ends[1]);
         close(ends[1]);
         w->child.fd = ends[0];
         if (failure)
@@ -229,7 +183,7 @@ static void stage_enter(watch *w, stop_stage stage)
 {
     cJSON *m;
     w->stage = stage;
-    w->stage_at = now_s();
+    w->stage_at = clock_s();
     switch (stage) {
     case ASKED:
         m = cJSON_CreateObject();
@@ -252,7 +206,7 @@ static void stop(watch *w, stop_cause cause, stop_stage stage)
 /* Looks at every reason to stop, and goes on to the next stage when one was not enough. */
 static void enforce(watch *w)
 {
-    double now = now_s();
+    double now = clock_s();
     int cancel = w->hooks->cancel ? w->hooks->cancel(w->hooks->ctx) : 0;
     if (cancel) stop(w, BY_CALLER, cancel >= 2 ? KILLED : ASKED);
     if (w->limits->deadline_s > 0 && now - w->start > w->limits->deadline_s)
@@ -266,21 +220,12 @@ static void enforce(watch *w)
     if (w->stage == TERMED && now - w->stage_at > TERM_S) stage_enter(w, KILLED);
 }
 
-static int has_ended(pid_t pid)
-{
-    siginfo_t info = {0};
-    /* WNOWAIT: as a zombie the child still owns its number, so that its group can be killed without
-     * hitting a stranger. */
-    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
-}
-
 /* Until the child has ended and been reaped, with everything it started.  Returns its wait status.
  */
 static int attend(watch *w, struct rusage *usage)
 {
-    double looked = 0, sized = now_s();
-    int status = 0;
-    while (!has_ended(w->pid)) {
+    double looked = 0, sized = clock_s();
+    while (!program_ended(w->pid)) {
         struct pollfd fd = {w->child.fd, POLLIN, 0};
         if (w->child.fd < 0) { /* it is about to end, or closed its socket */
             nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
@@ -288,19 +233,17 @@ static int attend(watch *w, struct rusage *usage)
             poll(&fd, 1, (int)(LOOK_S * 1000));
         }
         listen_to(w);
-        if (now_s() - looked >= LOOK_S) {
-            looked = now_s();
+        if (clock_s() - looked >= LOOK_S) {
+            looked = clock_s();
             enforce(w);
         }
-        if (now_s() - sized >= 1) {
-            sized = now_s();
+        if (clock_s() - sized >= 1) {
+            sized = clock_s();
             bound_stderr(w);
         }
     }
     listen_to(w);
-    kill(-w->pid, SIGKILL);
-    while (wait4(w->pid, &status, 0, usage) < 0 && errno == EINTR) continue;
-    return status;
+    return program_reap(w->pid, usage);
 }
 
 /* ---- judging
@@ -512,7 +455,7 @@ void worker_run(const cJSON *job, const char *dir, const worker_limits *limits,
     watch w = {.limits = limits ? limits : &no_limits,
                .hooks = hooks ? hooks : &no_hooks,
                .child = {.fd = -1},
-               .start = now_s()};
+               .start = clock_s()};
     memset(out, 0, sizeof *out);
     w.dir = full ? full : dir;
     sqz_status status = SQZ_OK;
@@ -531,7 +474,7 @@ void worker_run(const cJSON *job, const char *dir, const worker_limits *limits,
         judge(&w, job, wait_status, out);
         out->stderr_tail = read_tail(w.dir);
     }
-    out->seconds = now_s() - w.start;
+    out->seconds = clock_s() - w.start;
     channel_close(&w.child);
     free(w.child.bytes);
     free(full);

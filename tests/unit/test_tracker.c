@@ -123,7 +123,7 @@ static tracking *start(const char *dir, const cJSON *trackers)
 {
     tracking *t = NULL;
     sqz_error err = {0};
-    tracking_options o = {plugins, dir, trackers, on_log, NULL, 0.01};
+    tracking_options o = {plugins, dir, trackers, on_log, NULL, 0.01, 0};
     logged[0] = 0;
     sqz_status s = tracking_open(&o, &t, &err);
     ck_assert_msg(s == SQZ_OK, "%s", err.text);
@@ -313,7 +313,7 @@ START_TEST(down_then_synced)
             double_stop(&d);
         tracking *t = start(dir, trackers);
         tell_run(t);
-        tracking_finish(t, 1);
+        tracking_finish(t, 200);
         ck_assert_int_gt(tracking_undelivered(t), 10);
         ck_assert_msg(strstr(logged, "sqz sync"), "%s", logged);
         tracking_close(t); /* gives up the request under way */
@@ -372,7 +372,7 @@ START_TEST(killed_then_synced)
         cJSON *trackers = mlflow_at(&d, 30);
         tracking *t = start(dir, trackers);
         tell_run(t);
-        tracking_finish(t, 1);
+        tracking_finish(t, 200);
         tracking_close(t);
         atomic_store(&d.kill_at, 1 << 30);
         pthread_mutex_lock(&d.lock); /* no request is served before it is known whom to kill */
@@ -421,7 +421,7 @@ START_TEST(secrets_stay_out)
     ck_assert_int_eq(tracking_check(trackers, plugins, &err), SQZ_OK);
     tracking *t = start(dir, trackers);
     tell_run(t);
-    tracking_finish(t, 1);
+    tracking_finish(t, 200);
     cJSON *status = tracking_status(t);
     char *text = json_text(status, 0);
     ck_assert_ptr_null(strstr(text, "sesame"));

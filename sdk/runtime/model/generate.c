@@ -3,23 +3,16 @@
  * Continuous batching: a slot of the cache that becomes free takes the next prompt at once.  Each
  * step is one ragged batch of the sequences that decode (one token each) and of as much waiting
  * prompt as fits beside them.  Left out: prefixes shared between prompts, speculative decoding. */
+#include "io/clock.h"
 #include "model/internal.h"
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum {
     MAX_SLOTS = 64,
     MAX_NEW = 1 << 24,
     CACHE_SHARE = 4 /* part of the device's memory that a cache may take */
 };
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 sqz_status cache_new(model *m, int64_t capacity, int64_t *slots, void **kv, sqz_error *err)
 {
@@ -135,7 +128,7 @@ static void take_token(session *s, int64_t slot, int32_t id)
     sequence *q = &s->seq[slot];
     sqz_generation *r = &s->requests[q->request];
     if (q->request == 0) {
-        s->last_token = now_s();
+        s->last_token = clock_s();
         if (!s->first_count++) s->first_token = s->last_token;
     }
     q->last = id;
@@ -265,7 +258,7 @@ sqz_status model_generate(model *m, sqz_generation *requests, int64_t n, int64_t
                  .ignore_eos = ignore_eos,
                  .on_token = on_token,
                  .ctx = ctx,
-                 .begin = now_s()};
+                 .begin = clock_s()};
     st = session_run(&s, longest, err);
     if (!st && times && s.first_count) {
         times->ttft_s = s.first_token - s.begin;
