@@ -53,6 +53,18 @@ PROBLEMS = {
 }
 
 
+# What the run says of each tracker.
+TRACKERS = {
+    "crash": r"crashed with SIGSEGV \(event",
+    "hang": r"has not answered for \d+ s|a call has taken \d+ s so far",
+    "exit": r"ended its process with status 0 \(event",
+    "close": r"closed the line to its run",
+    "memory": r"crashed with SIGSEGV|ended its process|crashed with SIGKILL",
+    "babble": r"wrote something else than messages|closed the line",
+    "code": r"-12345, which is no status",
+}
+
+
 def build_folder(sqz):
     return os.path.dirname(os.path.dirname(os.path.abspath(sqz)))
 
@@ -64,7 +76,8 @@ def gather(sqz, work):
     os.makedirs(folder)
     os.makedirs(late)
     for file in glob.glob(f"{bad}/hostile/*.so"):
-        shutil.copy(file, late if "duplicate" in file else folder)
+        if "tracker" not in file:
+            shutil.copy(file, late if "duplicate" in file else folder)
     for name in ("segv_method", *PROBLEMS):
         if name != "truncated":
             shutil.copy(f"{bad}/{name}.so", folder)
@@ -144,6 +157,39 @@ def put_aside(sqz, work, store):
     print(f"put aside after {len(crashed)} crashes; {len(aside)} proposals refused: {aside[0]['reason']}", flush=True)
 
 
+def trackers(sqz, work, store):
+    """No tracker disturbs a run or the other trackers; a repaired one gets everything later, once."""
+    bad, out = os.path.join(build_folder(sqz), "tests/bad_plugins/hostile"), os.path.join(work, "tracked")
+    names = [f"hostile_tracker_{name}" for name in TRACKERS]
+    plugins = {"path": [f"{bad}/{name}.so" for name in names]}
+    config = common.pipeline(work, "tracked.json", plugins=plugins, tracker=[*names, "jsonl"], budget={"trials": 5})
+    result = os.path.join(work, "tracked.out.json")
+    _, err = common.run(sqz, ["--config", config, "--output", out, "--yes", "--json", result], store)
+    assert common.front(out) and not common.orphans("--tracker"), common.orphans("--tracker")
+    for name, wanted in TRACKERS.items():
+        lines = [line for line in err.splitlines() if f"org.example.hostile_tracker_{name}" in line]
+        assert any(re.search(wanted, line) for line in lines), f"tracker {name}: {lines}\n{err}"
+    assert "sqz sync" in err, err
+    rows = {t["agent"]: t for t in json.load(open(result, encoding="utf-8"))["tracking"]}
+    assert rows["org.example.hostile_tracker_code"]["rejected"] > 0, rows
+    sync = ["sync", out, "--attempts", "1"]
+    for name in names:
+        sync += ["--plugin-path", f"{bad}/{name}.so"]
+    common.run(sqz, sync, store, expect=8)
+    events = [json.loads(line)["seq"] for line in open(f"{out}/tracking/events.jsonl", encoding="utf-8")]
+    assert events == list(range(1, len(events) + 1)) and len(events) > 10, events
+    os.environ["HOSTILE_REPAIRED"] = "1"
+    common.run(sqz, sync, store)
+    common.run(sqz, sync, store)
+    del os.environ["HOSTILE_REPAIRED"]
+    for name in names:
+        seen = [int(line) for line in open(f"{out}/{name}.seen", encoding="utf-8")]
+        assert len(seen) == len(set(seen)), f"{name}: an event came twice: {seen}"
+        if not name.endswith("_code"):
+            assert set(range(3, len(events) + 1)) <= set(seen), f"{name}: events are missing: {seen}"
+    print(f"trackers: {len(names)} hostile ones named, {len(events)} events delivered once when repaired", flush=True)
+
+
 def main(sqz, work):
     work = common.fresh(work)
     folder, store, out, tmp = gather(sqz, work), os.path.join(work, "store"), os.path.join(work, "run"), os.path.join(work, "tmp")
@@ -152,6 +198,7 @@ def main(sqz, work):
     os.environ.pop("XDG_DATA_HOME", None)
     check_problems(sqz, folder, store)
     put_aside(sqz, work, store)
+    trackers(sqz, work, store)
     plain = common.pipeline(work, "plain.json", budget={"trials": 5})
     common.run(sqz, ["--config", plain, "--output", os.path.join(work, "plain"), "--yes"], store)
     good = [(m["label"], m["metrics"]["quality"], m["metrics"]["bytes"]) for m in common.load(os.path.join(work, "plain"), "pareto.json")["members"]]
