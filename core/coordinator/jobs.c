@@ -18,17 +18,16 @@ static void add_texts(cJSON *object, const char *key, const char *const *texts, 
     for (int i = 0; i < n; i++) cJSON_AddItemToArray(list, cJSON_CreateString(texts[i]));
 }
 
-/* The worker must find what this process found: the folders of the catalogue's files, in order. */
-static cJSON *plugin_folders(const run *r)
+/* The worker must find what this process found, and not what else lies in the same folders: the
+ * catalogue's files, in order. */
+static cJSON *plugin_files(const run *r)
 {
     cJSON *list = cJSON_CreateArray(), *item;
     for (int i = 0; i < catalogue_count(r->options.catalogue); i++) {
-        const char *file = catalogue_at(r->options.catalogue, i)->file, *slash = strrchr(file, '/');
-        char *dir = path_format("%.*s", slash ? (int)(slash - file) : 0, file);
+        const char *file = catalogue_at(r->options.catalogue, i)->file;
         int known = 0;
-        cJSON_ArrayForEach(item, list) known |= !strcmp(item->valuestring, dir);
-        if (!known && *dir) cJSON_AddItemToArray(list, cJSON_CreateString(dir));
-        free(dir);
+        cJSON_ArrayForEach(item, list) known |= !strcmp(item->valuestring, file);
+        if (!known && *file) cJSON_AddItemToArray(list, cJSON_CreateString(file));
     }
     return list;
 }
@@ -44,7 +43,7 @@ static cJSON *job_new(const run *r, const char *id, const char *rung)
     cJSON_AddNumberToObject(job, "threads", spec_num(r->spec, "threads", 0));
     cJSON_AddNumberToObject(job, "seed", (double)c->seed);
     plugins = cJSON_AddObjectToObject(job, "plugins");
-    cJSON_AddItemToObject(plugins, "path", plugin_folders(r));
+    cJSON_AddItemToObject(plugins, "path", plugin_files(r));
     add_texts(plugins, "allow", c->plugin_allow, c->n_plugin_allow);
     add_texts(plugins, "deny", c->plugin_deny, c->n_plugin_deny);
     cJSON_AddStringToObject(job, "model", c->model);

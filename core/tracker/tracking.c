@@ -435,7 +435,8 @@ int64_t tracking_undelivered(tracking *t)
     return n;
 }
 
-/* " (why)" of the trackers that are behind, for the line at the end of a run; caller frees. */
+/* The trackers that are behind, for the line at the end of a run, with what keeps one that has not
+ * failed yet; caller frees. */
 static char *who_waits(tracking *t)
 {
     char *text = path_format("%s", "");
@@ -443,14 +444,9 @@ static char *who_waits(tracking *t)
         sink *k = &t->sinks[i];
         double called = atomic_load(&k->called_s), since = called > 0 ? clock_s() - called : 0;
         if (left_of(k) <= 0) continue;
-        char *before = text, why[400] = "";
-        pthread_mutex_lock(&k->lock);
-        if (atomic_load(&k->failures))
-            snprintf(why, sizeof why, ": %.390s", k->error);
-        else if (since > SLOW_S)
-            snprintf(why, sizeof why, ": a call has taken %.0f s so far", since);
-        pthread_mutex_unlock(&k->lock);
-        text = path_format("%s%s%s%s", before, *before ? "; " : "", k->info->id, why);
+        char *before = text, why[80] = "";
+        if (since > SLOW_S) snprintf(why, sizeof why, ": a call has taken %.0f s so far", since);
+        text = path_format("%s%s%s%s", before, *before ? ", " : "", k->info->id, why);
         free(before);
     }
     return text;

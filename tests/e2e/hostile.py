@@ -166,6 +166,9 @@ def trackers(sqz, work, store):
     result = os.path.join(work, "tracked.out.json")
     _, err = common.run(sqz, ["--config", config, "--output", out, "--yes", "--json", result], store)
     assert common.front(out) and not common.orphans("--tracker"), common.orphans("--tracker")
+    # An impostor of a bundled id lies in the same folder and was not asked for.
+    reasons = [json.loads(line).get("reason", "") for line in open(f"{out}/trials.jsonl", encoding="utf-8")]
+    assert not any("unknown parameter" in reason for reason in reasons), reasons
     for name, wanted in TRACKERS.items():
         lines = [line for line in err.splitlines() if f"org.example.hostile_tracker_{name}" in line]
         assert any(re.search(wanted, line) for line in lines), f"tracker {name}: {lines}\n{err}"
