@@ -136,7 +136,7 @@ static sqz_status resolve_artifact(const cli *c, const char *word, model_ref *ou
     }
     row_search r = {out->digest, NULL};
     s = artifact_list(out->registry, find_row, &r, err);
-    if (!s && (!r.model || !path_is_dir(r.model)))
+    if (!s && (!r.model || !path_exists(r.model)))
         s = err_set(err, ERR_MODEL, "%s: its source model %s is not there any more", word,
                     r.model ? r.model : "(not recorded)");
     out->folder = r.model;
@@ -147,13 +147,11 @@ static sqz_status resolve_artifact(const cli *c, const char *word, model_ref *ou
 sqz_status model_ref_open(const cli *c, const char *word, model_ref *out, sqz_error *err)
 {
     *out = (model_ref){0};
-    if (path_is_dir(word)) {
+    if (path_is_dir(word) || (path_exists(word) && gguf_is_path(word))) {
         out->folder = cli_absolute(word);
         return SQZ_OK;
     }
-    size_t n = strlen(word);
-    int gguf = n > 5 && strcmp(word + n - 5, ".gguf") == 0;
-    if (!gguf && !path_exists(word)) {
+    if (!gguf_is_path(word) && !path_exists(word)) {
         sqz_status s = resolve_artifact(c, word, out, err);
         if (s != SQZ_E_UNSUPPORTED) return s;
     }

@@ -103,8 +103,8 @@ static sqz_status open_model(run *r, sqz_error *err)
     sqz_status s = spec_model_config(r->config->model, &r->model, err);
     if (s == SQZ_E_UNSUPPORTED)
         return err_set(err, ERR_MODEL,
-                       "%s: is no folder with a config.json; a run needs a local checkpoint (hub "
-                       "names and GGUF files are not built)",
+                       "%s: is neither a folder with a config.json nor a .gguf file; a run needs a "
+                       "local checkpoint (hub names are not built)",
                        r->config->model);
     if (!s) s = checkpoint_open(r->config->model, &c, err);
     if (s) return s;

@@ -117,11 +117,10 @@ sqz_status spec_model_config(const char *dir, model_config *out, sqz_error *err)
 {
     char *path = path_format("%s/config.json", dir), *text = NULL;
     int64_t bytes;
-    if (!path_exists(path)) {
-        free(path);
-        return err_set(err, SQZ_E_UNSUPPORTED, "%s: holds no config.json", dir);
-    }
-    sqz_status s = file_read(path, 16 << 20, &text, &bytes, err);
+    sqz_status s = gguf_is_path(dir) && !path_exists(dir)
+                       ? SQZ_OK
+                       : checkpoint_text(dir, "config.json", 16 << 20, &text, &bytes, err);
+    if (!s && !text) s = err_set(err, SQZ_E_UNSUPPORTED, "%s: holds no config.json", dir);
     if (!s) s = model_config_parse(text, path, out, err);
     free(text);
     free(path);

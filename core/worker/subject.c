@@ -1,6 +1,7 @@
 /* subject.c - see subject.h. */
 #include "worker/subject.h"
 #include "quant/affine.h"
+#include "quant/gguf_affine.h"
 #include "reference/reference.h"
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,7 @@ void backend_compute_class(const backend *b, int32_t compute, char out[96])
 typedef struct held_form { /* of one module */
     char *module;
     char *object;      /* digest, for artifacts */
+    const st_tensor *packed; /* in its GGUF file, for GGUF */
     st_file *file;     /* mapped object, for artifacts */
     sqz_affine affine; /* in the file, or owned (formats) */
     int loaded;
@@ -74,7 +76,7 @@ typedef struct forms {
 static sqz_status import_tensor(const sqz_import *im, const char *name, sqz_tensor_view *out)
 {
     const st_tensor *t = checkpoint_find(im->impl, name);
-    if (!t) return SQZ_E_UNSUPPORTED;
+    if (!t || t->source) return SQZ_E_UNSUPPORTED;
     *out = (sqz_tensor_view){.struct_size = sizeof *out,
                              .dtype = t->dtype,
                              .name = t->name,
@@ -121,6 +123,13 @@ static sqz_status allocate_affine(sqz_affine *a, sqz_error *err)
                    (long long)rows, (long long)a->cols);
 }
 
+static sqz_status load_packed(held_form *h, sqz_error *err)
+{
+    sqz_status st = gguf_affine(h->packed, &h->affine, err);
+    if (st) err_prefix(err, "%s", h->module);
+    return st;
+}
+
 /* 1 loaded, 0 dense in this folder. */
 static int load_format(forms *f, held_form *h, sqz_error *err)
 {
@@ -165,6 +174,8 @@ static int forms_linear(void *impl, const char *module, sqz_weight *out, sqz_err
         sqz_status st = SQZ_OK;
         if (h->object)
             st = load_object(f, h, err);
+        else if (h->packed)
+            st = load_packed(h, err);
         else
             got = load_format(f, h, err);
         if (st) return st;
@@ -246,6 +257,25 @@ static sqz_status forms_of_artifact(subject *s, sqz_error *err)
     return st;
 }
 
+/* The linears of a GGUF file whose packed type is a grid that the hardware multiplies with; the
+ * others are dense tensors that are decoded when a block is loaded. */
+static sqz_status forms_of_gguf(subject *s, sqz_error *err)
+{
+    linear_spec specs[MODEL_MAX_LINEARS];
+    s->forms = calloc(1, sizeof *s->forms);
+    if (!s->forms) return err_set(err, SQZ_E_NOMEM, "no memory for the linears");
+    for (int64_t l = 0; l < s->config.layers; l++) {
+        int n = model_linears(&s->config, l, specs);
+        for (int k = 0; k < n; k++) {
+            const st_tensor *t = subject_dense(s, specs[k].module);
+            if (!t || !gguf_is_affine(t)) continue;
+            forms_add(s->forms, specs[k].module, NULL);
+            s->forms->held[s->forms->n - 1].packed = t;
+        }
+    }
+    return SQZ_OK;
+}
+
 /* A folder with quantization_config: find the format plugin that reads it. */
 static sqz_status forms_of_format(subject *s, sqz_error *err)
 {
@@ -285,21 +315,11 @@ static sqz_status forms_of_format(subject *s, sqz_error *err)
 
 sqz_status subject_check_path(const char *model, sqz_error *err)
 {
-    if (path_is_dir(model)) return SQZ_OK;
-    size_t n = strlen(model);
-    if (n > 5 && strcmp(model + n - 5, ".gguf") == 0)
-        return err_set(
-            err, ERR_MODEL,
-            "%s: GGUF files are not read yet; give a folder with config.json and safetensors",
-            model);
-    if (path_exists(model))
-        return err_set(err, ERR_MODEL,
-                       "%s: is not a folder; give a model folder with config.json and safetensors",
-                       model);
+    if (path_exists(model)) return checkpoint_check_path(model, err);
     return err_set(
         err, ERR_MODEL,
         "%s: no such folder; hub names are not downloaded yet, give a local model folder "
-        "with config.json and safetensors",
+        "with config.json and safetensors, or a .gguf file",
         model);
 }
 
@@ -331,6 +351,8 @@ sqz_status subject_open(const subject_options *o, subject **out, sqz_error *err)
         st = forms_of_artifact(s, err);
     else if (!st && s->config.quant_method[0])
         st = forms_of_format(s, err);
+    else if (!st && s->checkpoint->gguf)
+        st = forms_of_gguf(s, err);
     if (st) {
         subject_close(s);
         return st;

@@ -31,6 +31,7 @@ typedef struct sink {
     linear_spec *specs; /* all linears of all blocks */
     int64_t n_specs;
     int64_t held;    /* linear whose form is borrowed, or -1 */
+    void *made;      /* elements of the tensor handed out last, when they had to be made */
     const char *dir; /* NULL: only count */
     declared *tensors;
     int64_t n, room, bytes;
@@ -43,6 +44,14 @@ typedef struct sink {
 static sqz_status sink_fail(sink *k, sqz_status st)
 {
     return st ? host_fail(k->host, st, k->error.text) : SQZ_OK;
+}
+
+/* Bytes of a tensor, valid until the next call; NULL with the error set. */
+static const void *sink_bytes(sink *k, const st_tensor *t)
+{
+    free(k->made);
+    k->made = NULL;
+    return tensor_bytes(t, &k->made, &k->error);
 }
 
 /* ---- what the format reads
@@ -59,10 +68,10 @@ static sqz_status ex_tensor(const sqz_export *e, int64_t i, sqz_tensor_view *out
                              .dtype = t->dtype,
                              .name = t->name,
                              .rank = t->rank,
-                             .data = t->data,
+                             .data = sink_bytes(k, t),
                              .bytes = t->bytes};
     memcpy(out->shape, t->shape, sizeof out->shape);
-    return SQZ_OK;
+    return out->data ? SQZ_OK : sink_fail(k, SQZ_E_NOMEM);
 }
 
 static sqz_status ex_linear(const sqz_export *e, int64_t i, const char **module, sqz_weight *w)
@@ -86,8 +95,8 @@ static sqz_status ex_linear(const sqz_export *e, int64_t i, const char **module,
                       .form = SQZ_FORM_DENSE,
                       .rows = spec->rows,
                       .cols = spec->cols,
-                      .data = t->data};
-    return SQZ_OK;
+                      .data = sink_bytes(k, t)};
+    return w->data ? SQZ_OK : sink_fail(k, SQZ_E_NOMEM);
 }
 
 /* ---- what the format writes
@@ -235,6 +244,7 @@ static sqz_status sink_close(sink *k, sqz_status st, sqz_error *err)
         free(text);
     }
     cJSON_Delete(index);
+    free(k->made);
     free(k->tensors);
     free(k->shards);
     free(k->specs);
@@ -351,12 +361,17 @@ static sqz_status compare_dense(subject *ours, subject *theirs, int64_t *tensors
         }
         free(module);
         if (converted) continue;
-        if (!b || b->dtype != a->dtype || b->bytes != a->bytes ||
-            memcmp(a->data, b->data, (size_t)a->bytes) != 0)
+        void *made;
+        const void *bytes = tensor_bytes(a, &made, err);
+        if (!bytes) return SQZ_E_NOMEM;
+        int same = b && b->dtype == a->dtype && b->bytes == a->bytes &&
+                   memcmp(bytes, b->data, (size_t)a->bytes) == 0;
+        free(made);
+        if (!same)
             return err_set(err, ERR_STORAGE, "load-back: %s is not bit-identical to the source",
                            a->name);
-        file_map_drop(a->data, a->bytes);
-        file_map_drop(b->data, b->bytes);
+        tensor_drop(a);
+        tensor_drop(b);
         ++*tensors;
     }
     return SQZ_OK;
@@ -437,17 +452,11 @@ static sqz_status copy_files(const char *from, const char *to, sqz_error *err)
 {
     sqz_status st = SQZ_OK;
     for (int i = 0; copied[i] && !st; i++) {
-        char *src = path_format("%s/%s", from, copied[i]),
-             *dst = path_format("%s/%s", to, copied[i]), *data;
+        char *dst = path_format("%s/%s", to, copied[i]), *data;
         int64_t bytes;
-        if (path_exists(src)) {
-            st = file_read(src, 256 << 20, &data, &bytes, err);
-            if (!st) {
-                st = file_write(dst, data, bytes, err);
-                free(data);
-            }
-        }
-        free(src);
+        st = checkpoint_text(from, copied[i], 256 << 20, &data, &bytes, err);
+        if (!st && data) st = file_write(dst, data, bytes, err);
+        free(data);
         free(dst);
     }
     return st;

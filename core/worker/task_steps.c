@@ -115,12 +115,12 @@ static sqz_status dense_weight(subject *s, const linear_spec *spec, float **out,
         if (!t || t->rank != 2 || t->shape[0] != spec->rows || t->shape[1] != spec->cols)
             st = err_set(err, ERR_MODEL, "%s.weight: is missing or not [%lld, %lld]", spec->module,
                          (long long)spec->rows, (long long)spec->cols);
-        if (!st && (st = to_f32(t->dtype, t->data, spec->rows * spec->cols, w)))
+        if (!st && (st = tensor_values(t, w, err)) == SQZ_E_UNSUPPORTED)
             st = err_set(
                 err, ERR_MODEL,
                 "%s.weight: holds %s, which cannot be quantized; float32, bfloat16 and float16 can",
                 spec->module, st_dtype_name(t->dtype));
-        if (!st) file_map_drop(t->data, t->bytes);
+        if (!st) tensor_drop(t);
     }
     if (st)
         free(w);
@@ -528,11 +528,11 @@ static sqz_status summarise(job_state *s, const cJSON *task, cJSON *result, sqz_
             double count = (double)(specs[k].rows * specs[k].cols);
             weights += count;
             bits += form == 1 ? 8.0 * (double)affine_bytes(w.affine)
-                    : t       ? 8.0 * (double)t->bytes
+                    : t       ? 8.0 * (double)tensor_file_bytes(t)
                               : 0;
             if (form != 1) continue;
             changed += affine_bytes(w.affine);
-            replaced += t ? t->bytes : 0;
+            replaced += t ? tensor_file_bytes(t) : 0;
             subject_linear_done(subj, specs[k].module);
         }
     }

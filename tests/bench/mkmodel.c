@@ -1,8 +1,10 @@
-/* mkmodel.c - random-weight Llama checkpoint of any shape (bf16 safetensors), for timing.
+/* mkmodel.c - random-weight Llama checkpoint of any shape (safetensors), for timing and for the
+ * memory bounds.
  *
- *     mkmodel OUT HIDDEN LAYERS FFN HEADS KV_HEADS VOCAB TOKENIZER_DIR
+ *     mkmodel OUT HIDDEN LAYERS FFN HEADS KV_HEADS VOCAB TOKENIZER_DIR [bf16|fp32]
  *
  * Weights are normal with standard deviation 0.02, seeded: the same arguments give the same bytes.
+ * fp32 holds the values of bf16 in twice the room.
  */
 #include "checkpoint/checkpoint.h"
 #include <math.h>
@@ -55,17 +57,24 @@ static int64_t layout(tensor *t, int64_t h, int64_t layers, int64_t f, int64_t q
     return n;
 }
 
-static void write_tensor(st_writer *w, const tensor *t)
+static void write_tensor(st_writer *w, const tensor *t, int32_t dtype)
 {
     int64_t n = t->rows * (t->cols ? t->cols : 1);
     uint16_t *data = malloc((size_t)n * sizeof *data);
-    if (!data) abort();
+    float *wide = malloc((size_t)n * sizeof *wide);
+    if (!data || !wide) abort();
     for (int64_t i = 0; i < n; i++)
         data[i] = f32_to_bf16(
             t->cols ? (float)(0.02 * sqrt(-2 * log(uniform())) * cos(6.283185307179586 * uniform()))
                     : 1.0f);
-    check(st_writer_write(w, t->name, data, n * 2, &err));
+    if (dtype == SQZ_F32) {
+        to_f32(SQZ_BF16, data, n, wide);
+        check(st_writer_write(w, t->name, wide, n * 4, &err));
+    } else {
+        check(st_writer_write(w, t->name, data, n * 2, &err));
+    }
     free(data);
+    free(wide);
 }
 
 static void copy(const char *from, const char *to, const char *name)
@@ -79,9 +88,10 @@ static void copy(const char *from, const char *to, const char *name)
 
 int main(int argc, char **argv)
 {
-    if (argc != 9) {
-        fprintf(stderr,
-                "usage: mkmodel OUT HIDDEN LAYERS FFN HEADS KV_HEADS VOCAB TOKENIZER_DIR\n");
+    int32_t dtype = argc == 10 && !strcmp(argv[9], "fp32") ? SQZ_F32 : SQZ_BF16;
+    if (argc != 9 && !(argc == 10 && (dtype == SQZ_F32 || !strcmp(argv[9], "bf16")))) {
+        fprintf(stderr, "usage: mkmodel OUT HIDDEN LAYERS FFN HEADS KV_HEADS VOCAB TOKENIZER_DIR "
+                        "[bf16|fp32]\n");
         return 2;
     }
     long long h = atoll(argv[2]), layers = atoll(argv[3]), f = atoll(argv[4]),
@@ -96,10 +106,10 @@ int main(int argc, char **argv)
     check(st_writer_new(path, &w, &err));
     for (int64_t i = 0; i < n; i++) {
         int64_t shape[2] = {t[i].rows, t[i].cols};
-        check(st_writer_declare(w, t[i].name, SQZ_BF16, t[i].cols ? 2 : 1, shape, &err));
+        check(st_writer_declare(w, t[i].name, dtype, t[i].cols ? 2 : 1, shape, &err));
         parameters += t[i].rows * (t[i].cols ? t[i].cols : 1);
     }
-    for (int64_t i = 0; i < n; i++) write_tensor(w, &t[i]);
+    for (int64_t i = 0; i < n; i++) write_tensor(w, &t[i], dtype);
     check(st_writer_finish(w, &err));
     free(path);
     path = path_format("%s/config.json", argv[1]);
@@ -112,8 +122,8 @@ int main(int argc, char **argv)
                       "1e-06, \"rope_theta\": 10000.0, \"hidden_act\": \"silu\", "
                       "\"tie_word_embeddings\": false, \"attention_bias\": false, \"mlp_bias\": "
                       "false, \"bos_token_id\": 0, \"eos_token_id\": 1, "
-                      "\"torch_dtype\": \"bfloat16\"}\n",
-                      v, h, f, layers, heads, kv, d));
+                      "\"torch_dtype\": \"%s\"}\n",
+                      v, h, f, layers, heads, kv, d, dtype == SQZ_F32 ? "float32" : "bfloat16"));
     free(path);
     copy(argv[8], argv[1], "tokenizer.json");
     copy(argv[8], argv[1], "tokenizer_config.json");

@@ -1,9 +1,12 @@
-/* checkpoint.c - a Hugging Face model folder: config.json and its safetensors, single or sharded.
+/* checkpoint.c - a model's config.json and tensors: of a folder with safetensors, single or sharded,
+ * or of a GGUF file.
  *
  * Everything named by the index is checked: a shard is a file of this folder, a listed tensor is in
  * its shard.  Tensor pages are not touched.  Digests are in checkpoint_digest.c. */
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/gguf_model.h"
 #include "json/json.h"
+#include "tokenizer/gguf_tokenizer.h"
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
@@ -32,18 +35,24 @@ static int ends_with(const char *text, const char *tail)
     return n >= m && !strcmp(text + n - m, tail);
 }
 
-/* There are no safetensors.  A pickle is a program: it is named and never opened. */
-static sqz_status refuse_pickle(const char *dir, sqz_error *err)
+static int is_pickle(const char *name)
 {
     static const char *const endings[] = {".bin", ".bin.index.json", ".pt",
                                           ".pth", ".ckpt",           ".pkl"};
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+        if (ends_with(name, endings[i])) return 1;
+    return 0;
+}
+
+/* There are no safetensors.  A pickle is a program: it is named and never opened. */
+static sqz_status refuse_folder(const char *dir, sqz_error *err)
+{
     char found[256] = "";
     const struct dirent *e;
     DIR *d = opendir(dir);
     while (d && (e = readdir(d)))
-        for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
-            if (ends_with(e->d_name, endings[i]) && (!*found || strcmp(e->d_name, found) < 0))
-                snprintf(found, sizeof found, "%s", e->d_name);
+        if (is_pickle(e->d_name) && (!*found || strcmp(e->d_name, found) < 0))
+            snprintf(found, sizeof found, "%s", e->d_name);
     if (d) closedir(d);
     if (!*found) return err_set(err, ERR_MODEL, "%s: neither " SINGLE " nor " INDEX " in it", dir);
     return err_set(
@@ -55,25 +64,39 @@ static sqz_status refuse_pickle(const char *dir, sqz_error *err)
         dir, found, dir);
 }
 
-static sqz_status check_folder(const char *dir, sqz_error *err)
+/* weights_only: torch's reader that builds tensors and nothing else. */
+static sqz_status refuse_pickle_file(const char *path, sqz_error *err)
+{
+    return err_set(
+        err, ERR_MODEL,
+        "%s: a pickle, which can execute code and is never read; convert it, and give the folder "
+        "that then holds config.json, the tokenizer's files and model.safetensors: python3 -c "
+        "'import torch, safetensors.torch as s; d = torch.load(\"%.300s\", map_location=\"cpu\", "
+        "weights_only=True); s.save_file({k: v.clone().contiguous() for k, v in "
+        "d.get(\"state_dict\", d).items()}, \"model.safetensors\", {\"format\": \"pt\"})'",
+        path, path);
+}
+
+sqz_status checkpoint_check_path(const char *dir, sqz_error *err)
 {
     if (!path_exists(dir))
         return err_set(err, ERR_MODEL,
                        "%s: no such folder; give the path of a folder with config.json and "
-                       "model.safetensors",
+                       "model.safetensors, or of a .gguf file",
                        dir);
-    if (ends_with(dir, ".gguf"))
-        return err_set(err, ERR_MODEL,
-                       "%s: GGUF files are not supported yet; give a Hugging Face "
-                       "folder",
-                       dir);
-    if (!path_is_dir(dir))
-        return err_set(err, ERR_MODEL, "%s: not a folder; give the folder that holds config.json",
-                       dir);
+    if (path_is_dir(dir) || gguf_is_path(dir)) return SQZ_OK;
+    if (is_pickle(dir)) return refuse_pickle_file(dir, err);
+    return err_set(err, ERR_MODEL,
+                   "%s: neither a folder nor a .gguf file; give the folder that holds config.json",
+                   dir);
+}
+
+static sqz_status check_folder(const char *dir, sqz_error *err)
+{
     if (!has(dir, "config.json"))
         return err_set(err, ERR_MODEL, "%s: no config.json in it; is this a model folder?", dir);
     if (has(dir, SINGLE) || has(dir, INDEX)) return SQZ_OK;
-    return refuse_pickle(dir, err);
+    return refuse_folder(dir, err);
 }
 
 /* ---- shards ---------------------------------------------------------------------------------- */
@@ -192,7 +215,7 @@ static int by_name(const void *a, const void *b)
     return strcmp((*(const st_tensor *const *)a)->name, (*(const st_tensor *const *)b)->name);
 }
 
-static sqz_status open_parts(checkpoint *c, sqz_error *err)
+static sqz_status open_folder(checkpoint *c, sqz_error *err)
 {
     sqz_status st = check_folder(c->dir, err);
     if (st != SQZ_OK) return st;
@@ -202,11 +225,30 @@ static sqz_status open_parts(checkpoint *c, sqz_error *err)
     if (st == SQZ_OK && (int64_t)strlen(c->config_text) != bytes)
         st = err_set(err, ERR_MODEL, "%s: contains zero bytes; it is not a text file", path);
     free(path);
-    if (st == SQZ_OK) st = has(c->dir, INDEX) ? open_sharded(c, err) : open_single(c, err);
+    if (st != SQZ_OK) return st;
+    return has(c->dir, INDEX) ? open_sharded(c, err) : open_single(c, err);
+}
+
+static sqz_status open_gguf(checkpoint *c, sqz_error *err)
+{
+    int64_t n = 0;
+    sqz_status st = gguf_open(c->dir, &c->gguf, err);
+    if (st == SQZ_OK) st = gguf_config(c->gguf, &c->config_text, err);
+    if (st == SQZ_OK) st = gguf_tensors(c->gguf, &c->made, &c->sources, &n, err);
+    if (st == SQZ_OK) st = add_tensors(c, n, err);
+    if (st != SQZ_OK) return st;
+    for (int64_t i = 0; i < n; i++) c->tensors[c->n_tensors++] = &c->made[i];
+    return SQZ_OK;
+}
+
+static sqz_status open_parts(checkpoint *c, sqz_error *err)
+{
+    sqz_status st = checkpoint_check_path(c->dir, err);
+    if (st == SQZ_OK) st = gguf_is_path(c->dir) ? open_gguf(c, err) : open_folder(c, err);
     if (st != SQZ_OK) return st;
     if (!c->n_tensors) return err_set(err, ERR_MODEL, "%s: the checkpoint has no tensors", c->dir);
     qsort(c->tensors, (size_t)c->n_tensors, sizeof *c->tensors, by_name);
-    for (int64_t i = 0; i < c->n_tensors; i++) c->bytes += c->tensors[i]->bytes;
+    for (int64_t i = 0; i < c->n_tensors; i++) c->bytes += tensor_file_bytes(c->tensors[i]);
     return SQZ_OK;
 }
 
@@ -244,8 +286,42 @@ void checkpoint_close(checkpoint *c)
     if (!c) return;
     for (int64_t i = 0; i < c->n_files; i++) st_close(c->files[i]);
     free(c->files);
+    gguf_tensors_free(c->made, c->sources, c->n_tensors);
+    gguf_close(c->gguf);
     free((void *)c->tensors);
     free(c->config_text);
     free(c->dir);
     free(c);
+}
+
+/* ---- small files ----------------------------------------------------------------------------- */
+static sqz_status gguf_text(const char *path, const char *name, char **text, sqz_error *err)
+{
+    gguf_file *f;
+    sqz_status st = gguf_open(path, &f, err);
+    if (st != SQZ_OK) return st;
+    if (!strcmp(name, "config.json"))
+        st = gguf_config(f, text, err);
+    else if (!strcmp(name, "tokenizer.json"))
+        st = gguf_tokenizer(f, text, err);
+    else if (!strcmp(name, "tokenizer_config.json"))
+        st = gguf_tokenizer_config(f, text, err);
+    gguf_close(f);
+    return st;
+}
+
+sqz_status checkpoint_text(const char *dir, const char *name, int64_t max_bytes, char **text,
+                           int64_t *bytes, sqz_error *err)
+{
+    *text = NULL;
+    *bytes = 0;
+    if (gguf_is_path(dir)) {
+        sqz_status st = gguf_text(dir, name, text, err);
+        if (st == SQZ_OK && *text) *bytes = (int64_t)strlen(*text);
+        return st;
+    }
+    char *path = path_format("%s/%s", dir, name);
+    sqz_status st = path_exists(path) ? file_read(path, max_bytes, text, bytes, err) : SQZ_OK;
+    free(path);
+    return st;
 }

@@ -80,6 +80,15 @@ static sqz_status add_file(cJSON *list, const char *dir, const char *name, const
     return st;
 }
 
+/* A GGUF file is a model whole; its name is no part of it. */
+static sqz_status add_gguf(cJSON *list, const char *path, const char *cache_dir, sqz_error *err)
+{
+    char digest[DIGEST_TEXT];
+    sqz_status st = file_digest(path, cache_dir, digest, err);
+    if (st == SQZ_OK) cJSON_AddStringToObject(list, "gguf", digest);
+    return st;
+}
+
 /* Opens the checkpoint, so that only files which passed its checks are named and hashed. */
 sqz_status checkpoint_digest(const char *dir, const char *cache_dir, char digest[72],
                              sqz_error *err)
@@ -88,7 +97,9 @@ sqz_status checkpoint_digest(const char *dir, const char *cache_dir, char digest
     sqz_status st = checkpoint_open(dir, &c, err);
     if (st != SQZ_OK) return st;
     cJSON *list = cJSON_CreateObject();
-    for (size_t i = 0; i < sizeof small_files / sizeof *small_files && st == SQZ_OK; i++) {
+    if (c->gguf) st = add_gguf(list, dir, cache_dir, err);
+    for (size_t i = 0; i < sizeof small_files / sizeof *small_files && st == SQZ_OK && !c->gguf;
+         i++) {
         char *path = path_format("%s/%s", dir, small_files[i]);
         if (path_exists(path)) st = add_file(list, dir, small_files[i], cache_dir, err);
         free(path);

@@ -17,9 +17,11 @@ typedef struct st_tensor {
     int32_t dtype; /* SQZ_F32 ...; 0 for a dtype of the format that sqz does not compute with */
     int32_t rank;
     int64_t shape[ST_MAX_RANK];
-    const uint8_t *data; /* in the mapping; not necessarily aligned */
-    int64_t bytes;
-    int64_t begin; /* offset in the data buffer */
+    const uint8_t *data; /* in the mapping; not necessarily aligned; NULL when there is a source */
+    int64_t bytes;       /* of the elements in dtype */
+    int64_t begin;       /* offset in the data buffer */
+    /* Of tensors that a file holds in another form: how their bytes are made (tensor.h). */
+    const struct tensor_source *source;
 } st_tensor;
 
 typedef struct st_file {

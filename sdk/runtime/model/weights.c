@@ -53,8 +53,30 @@ static sqz_status find(const model *m, const char *name, int64_t rows, int64_t c
     return SQZ_OK;
 }
 
-/* The tensor as a dense weight; *owned receives the aligned copy if one was needed. */
-static sqz_status dense(const st_tensor *t, sqz_weight *out, void **owned, sqz_error *err)
+/* Elements that must be made anyway are made as the backend computes with them. */
+static sqz_status make_dense(const st_tensor *t, int32_t compute, sqz_weight *out, void **owned,
+                             sqz_error *err)
+{
+    out->data = tensor_bytes(t, owned, err);
+    if (!out->data) return err && err->code ? err->code : SQZ_E_NOMEM;
+    if (compute != SQZ_BF16 || t->dtype != SQZ_F32) return SQZ_OK;
+    const float *wide = *owned;
+    uint16_t *narrow = *owned; /* in place: element i is read before it is overwritten */
+    for (int64_t i = 0; i < t->bytes / 4; i++) {
+        float v = wide[i];
+        narrow[i] = f32_to_bf16(v);
+    }
+    void *less = realloc(narrow, (size_t)t->bytes / 2);
+    *owned = less ? less : narrow;
+    out->data = *owned;
+    out->dtype = SQZ_BF16;
+    return SQZ_OK;
+}
+
+/* The tensor as a dense weight; *owned receives its elements when the file does not hold them so
+ * and aligned. */
+static sqz_status dense(const st_tensor *t, int32_t compute, sqz_weight *out, void **owned,
+                        sqz_error *err)
 {
     *owned = NULL;
     *out = (sqz_weight){.struct_size = sizeof *out,
@@ -63,6 +85,7 @@ static sqz_status dense(const st_tensor *t, sqz_weight *out, void **owned, sqz_e
                         .rows = t->shape[0],
                         .cols = t->shape[1],
                         .data = t->data};
+    if (t->source) return make_dense(t, compute, out, owned, err);
     if ((uintptr_t)t->data % (uintptr_t)element_bytes(t->dtype) == 0) return SQZ_OK;
     *owned = malloc((size_t)t->bytes);
     if (!*owned)
@@ -109,13 +132,16 @@ sqz_status weights_check(model *m, sqz_error *err)
     if (st) return st;
     /* transformers 5 does not tie when the file holds a head that differs from the embedding. */
     if (c->tied && head &&
-        (head->dtype != embed->dtype || memcmp(head->data, embed->data, (size_t)head->bytes)))
+        (head->dtype != embed->dtype || !head->data || !embed->data ||
+         memcmp(head->data, embed->data, (size_t)head->bytes)))
         m->config.tied = 0;
     if (!m->config.dtype) m->config.dtype = embed->dtype;
-    st = dense(embed, &m->embed, &m->embed_owned, err);
+    /* rows of it become the input as they are: never rounded */
+    st = dense(embed, SQZ_F32, &m->embed, &m->embed_owned, err);
     if (st) return st;
     m->head_weight = m->embed;
-    return m->config.tied ? SQZ_OK : dense(head, &m->head_weight, &m->head_owned, err);
+    return m->config.tied ? SQZ_OK
+                          : dense(head, m->compute, &m->head_weight, &m->head_owned, err);
 }
 
 /* ---- norms and biases
@@ -144,7 +170,7 @@ static int64_t vector_layout(model *m)
 static void put_vector(const model *m, const char *name, uint8_t *stage, int64_t offset)
 {
     const st_tensor *t = checkpoint_find(m->ck, name); /* weights_check found it */
-    to_f32(t->dtype, t->data, t->shape[0], (float *)(void *)(stage + offset));
+    (void)tensor_values(t, (float *)(void *)(stage + offset), NULL);
 }
 
 sqz_status weights_vectors(model *m, sqz_error *err)
@@ -207,7 +233,7 @@ static sqz_status load_linear(model *m, block *b, int i, const linear_spec *spec
         char name[192];
         snprintf(name, sizeof name, "%.127s.weight", spec->module);
         st = find(m, name, spec->rows, spec->cols, 0, &t, err);
-        if (!st) st = dense(t, &w, &b->owned[i], err);
+        if (!st) st = dense(t, m->compute, &w, &b->owned[i], err);
         if (st) return st;
     }
     st = m->hw->pack(m->dev, &w, m->compute, &b->packed[i]);
@@ -217,7 +243,7 @@ static sqz_status load_linear(model *m, block *b, int i, const linear_spec *spec
                        w.affine ? w.affine->bits : (int)element_bytes(w.dtype) * 8);
     if (st) return device_failed(m, st, spec->module, err);
     /* Packing read every page.  A backend that kept the pointer maps them again when it must. */
-    if (t) file_map_drop(t->data, t->bytes);
+    if (t) tensor_drop(t);
     return SQZ_OK;
 }
 
@@ -234,7 +260,7 @@ void block_drop(model *m, int64_t layer)
         char name[192];
         snprintf(name, sizeof name, "%.127s.weight", spec[i].module);
         const st_tensor *t = checkpoint_find(m->ck, name);
-        if (t) file_map_drop(t->data, t->bytes);
+        if (t) tensor_drop(t);
     }
     *b = (block){0};
 }

@@ -3,6 +3,7 @@
  * tokenizer.json is read when it is there; else vocab.json and merges.txt, which say nothing about
  * splitting, so that tokenizer_config.json's class decides.  Truncation and padding entries are not
  * applied: callers cut texts themselves. */
+#include "checkpoint/checkpoint.h"
 #include "io/file.h"
 #include "json/json.h"
 #include "tokenizer/load.h"
@@ -62,12 +63,11 @@ sqz_status load_stages(const loader *l, const cJSON *normalize, const cJSON *spl
     return SQZ_OK;
 }
 
-static sqz_status load_tokenizer_json(loader *l, const char *path)
+/* Frees doc. */
+static sqz_status load_tokenizer_doc(loader *l, const char *path, json_doc *doc)
 {
-    json_doc *doc = NULL;
+    sqz_status st;
     l->file = path;
-    sqz_status st = read_json(path, MAX_TOKENIZER_BYTES, &doc, l->err);
-    if (st != SQZ_OK) return st;
     const cJSON *root = json_root(doc);
     st = load_model(l, json_get(root, "model"));
     if (st == SQZ_OK)
@@ -79,6 +79,34 @@ static sqz_status load_tokenizer_json(loader *l, const char *path)
     if (st == SQZ_OK) st = load_added_list(l, json_get(root, "added_tokens"));
     json_free(doc);
     return st == SQZ_OK ? load_index_added(l) : st;
+}
+
+static sqz_status load_tokenizer_json(loader *l, const char *path)
+{
+    json_doc *doc = NULL;
+    sqz_status st = read_json(path, MAX_TOKENIZER_BYTES, &doc, l->err);
+    return st == SQZ_OK ? load_tokenizer_doc(l, path, doc) : st;
+}
+
+/* One of the files that a GGUF file stands for. */
+static sqz_status read_gguf_file(const loader *l, const char *name, json_doc **out)
+{
+    char *text;
+    int64_t bytes;
+    sqz_status st = checkpoint_text(l->dir, name, MAX_TOKENIZER_BYTES, &text, &bytes, l->err);
+    if (st == SQZ_OK) st = json_parse(text, bytes, 0, l->dir, out, l->err);
+    free(text);
+    if (st == SQZ_E_INVALID) st = ERR_MODEL;
+    if (st != SQZ_OK && l->err) l->err->code = st;
+    return st;
+}
+
+static sqz_status load_gguf(loader *l)
+{
+    json_doc *doc = NULL;
+    sqz_status st = read_gguf_file(l, "tokenizer_config.json", &l->config);
+    if (st == SQZ_OK) st = read_gguf_file(l, "tokenizer.json", &doc);
+    return st == SQZ_OK ? load_tokenizer_doc(l, l->dir, doc) : st;
 }
 
 /* ---- vocab.json and merges.txt ------------------------------------------------------------------
@@ -359,7 +387,9 @@ sqz_status tokenizer_load(tokenizer *t, const char *dir, sqz_error *err)
          *spm = path_format("%s/tokenizer.model", dir);
     sqz_status st = read_optional(&l, "tokenizer_config.json", &l.config);
     if (st == SQZ_OK) st = read_optional(&l, "special_tokens_map.json", &l.map);
-    if (st == SQZ_OK && path_exists(json))
+    if (st == SQZ_OK && gguf_is_path(dir))
+        st = load_gguf(&l);
+    else if (st == SQZ_OK && path_exists(json))
         st = load_tokenizer_json(&l, json);
     else if (st == SQZ_OK && path_exists(vocab))
         st = load_vocab_merges(&l, vocab);
