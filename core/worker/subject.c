@@ -57,10 +57,10 @@ void backend_compute_class(const backend *b, int32_t compute, char out[96])
 
 typedef struct held_form { /* of one module */
     char *module;
-    char *object;      /* digest, for artifacts */
+    char *object;            /* digest, for artifacts */
     const st_tensor *packed; /* in its GGUF file, for GGUF */
-    st_file *file;     /* mapped object, for artifacts */
-    sqz_affine affine; /* in the file, or owned (formats) */
+    st_file *file;           /* mapped object, for artifacts */
+    sqz_affine affine;       /* in the file, or owned (formats) */
     int loaded;
 } held_form;
 

@@ -45,7 +45,7 @@ START_TEST(refuses_folders)
     refused(scratch, "no config.json");
     put("config.json", "{}");
     char *file = path_format("%s/config.json", scratch);
-    refused(file, "not a folder");
+    refused(file, "neither a folder");
     free(file);
     put("x.gguf", "GGUF");
     file = path_format("%s/x.gguf", scratch);

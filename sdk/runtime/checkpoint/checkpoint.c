@@ -1,5 +1,5 @@
-/* checkpoint.c - a model's config.json and tensors: of a folder with safetensors, single or sharded,
- * or of a GGUF file.
+/* checkpoint.c - a model's config.json and tensors: of a folder with safetensors, single or
+ * sharded, or of a GGUF file.
  *
  * Everything named by the index is checked: a shard is a file of this folder, a listed tensor is in
  * its shard.  Tensor pages are not touched.  Digests are in checkpoint_digest.c. */

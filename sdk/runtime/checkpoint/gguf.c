@@ -9,8 +9,8 @@
 enum {
     MAX_KEY = 65535,
     MAX_NAME = 63,
-    MIN_ENTRY = 8 + 1 + 4 + 1,         /* bytes of the smallest key and value */
-    MIN_TENSOR = 8 + 1 + 4 + 4 + 8,    /* bytes of the smallest tensor info */
+    MIN_ENTRY = 8 + 1 + 4 + 1,      /* bytes of the smallest key and value */
+    MIN_TENSOR = 8 + 1 + 4 + 4 + 8, /* bytes of the smallest tensor info */
     DEFAULT_ALIGNMENT = 32,
     MAX_ALIGNMENT = 1 << 24
 };
@@ -262,8 +262,7 @@ static sqz_status place_tensors(gguf_file *f, const cursor *c)
 
 static sqz_status take_tensors(gguf_file *f, cursor *c, int64_t n)
 {
-    if (n > (c->end - c->at) / MIN_TENSOR)
-        return bad(c, "more tensors than the file has room for");
+    if (n > (c->end - c->at) / MIN_TENSOR) return bad(c, "more tensors than the file has room for");
     f->tensors = calloc((size_t)n + 1, sizeof *f->tensors);
     f->by_name = calloc((size_t)n + 1, sizeof *f->by_name);
     if (!f->tensors || !f->by_name)

@@ -1,5 +1,5 @@
-/* gguf.h - one GGUF file (versions 2 and 3, little endian), mapped and checked: its key/value pairs,
- * its tensors, and the values of packed tensors.
+/* gguf.h - one GGUF file (versions 2 and 3, little endian), mapped and checked: its key/value
+ * pairs, its tensors, and the values of packed tensors.
  *
  * Every rule of the format is enforced before anything is used (counts against the file's size,
  * lengths, types, alignment, offsets, duplicate names), because the file is untrusted.
@@ -70,7 +70,7 @@ typedef struct gguf_file {
     gguf_entry *entries; /* [n_entries] in the file's order */
     gguf_entry **by_key; /* [n_entries] */
     int64_t n_entries;
-    gguf_tensor *tensors; /* [n_tensors] in the file's order */
+    gguf_tensor *tensors;  /* [n_tensors] in the file's order */
     gguf_tensor **by_name; /* [n_tensors] */
     int64_t n_tensors;
 } gguf_file;
@@ -82,8 +82,8 @@ int gguf_is_path(const char *path);
 
 const gguf_entry *gguf_find(const gguf_file *, const char *key); /* NULL when absent */
 const gguf_tensor *gguf_find_tensor(const gguf_file *, const char *name);
-/* The value when it is there and of such a type (any integer type that holds it, any real type, ...),
- * else the fallback.  gguf_int: an array counts as its value when all elements are equal. */
+/* The value when it is there and of such a type (any integer type that holds it, any real type,
+ * ...), else the fallback.  gguf_int: an array counts as its value when all elements are equal. */
 int64_t gguf_int(const gguf_file *, const char *key, int64_t fallback);
 double gguf_real(const gguf_file *, const char *key, double fallback);
 int gguf_bool(const gguf_file *, const char *key, int fallback);

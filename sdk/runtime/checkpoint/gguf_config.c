@@ -70,10 +70,10 @@ static sqz_status check_uniform(const gguf_file *f, sqz_error *err)
         char *key = arch_key(f, keys[i]);
         const gguf_entry *e = gguf_find(f, key);
         int varies = e && e->type == GGUF_ARRAY && gguf_int(f, key, -1) < 0;
-        sqz_status st = varies ? err_set(err, ERR_MODEL,
-                                         "%s: %s differs from layer to layer, which is not built",
-                                         f->path, key)
-                               : SQZ_OK;
+        sqz_status st =
+            varies ? err_set(err, ERR_MODEL,
+                             "%s: %s differs from layer to layer, which is not built", f->path, key)
+                   : SQZ_OK;
         free(key);
         if (st) return st;
     }
@@ -104,9 +104,7 @@ static int is_llama3(const cJSON *list, double theta, double factor)
     {
         double wave = 2 * 3.14159265358979323846 * pow(theta, 2.0 * i++ / (2.0 * n));
         double s = (8192 / wave - 1) / 3;
-        double want = wave > 8192       ? factor
-                      : wave < 8192 / 4 ? 1
-                                        : 1 / ((1 - s) / factor + s);
+        double want = wave > 8192 ? factor : wave < 8192 / 4 ? 1 : 1 / ((1 - s) / factor + s);
         if (fabs(item->valuedouble - want) > 1e-4 * want) return 0;
     }
     return n > 0;
@@ -327,8 +325,8 @@ static void put_shape(cJSON *o, const gguf_file *f)
     put_int(o, f, "num_hidden_layers", "block_count");
     put_int(o, f, "num_attention_heads", "attention.head_count");
     put_int(o, f, "num_key_value_heads", "attention.head_count_kv");
-    if (!json_get(o, "num_key_value_heads")) put_int(o, f, "num_key_value_heads",
-                                                     "attention.head_count");
+    if (!json_get(o, "num_key_value_heads"))
+        put_int(o, f, "num_key_value_heads", "attention.head_count");
     if (dim > 0) cJSON_AddNumberToObject(o, "head_dim", (double)dim);
     put_int(o, f, "max_position_embeddings", "context_length");
     put_real(o, f, "rms_norm_eps", "attention.layer_norm_rms_epsilon");
@@ -348,7 +346,8 @@ static void put_id(cJSON *o, const gguf_file *f, const char *name, const char *k
 /* The end of a turn ends a generation, too. */
 static void put_ids(cJSON *o, const gguf_file *f)
 {
-    static const char *const more[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+    static const char *const more[] = {"tokenizer.ggml.eot_token_id",
+                                       "tokenizer.ggml.eom_token_id"};
     put_id(o, f, "bos_token_id", "tokenizer.ggml.bos_token_id");
     int64_t eos = gguf_int(f, "tokenizer.ggml.eos_token_id", -1);
     int64_t also[2] = {gguf_int(f, more[0], -1), gguf_int(f, more[1], -1)};

@@ -1,4 +1,5 @@
-/* gguf_config.h - the keys of an architecture ("llama.block_count"), for the files of checkpoint/. */
+/* gguf_config.h - the keys of an architecture ("llama.block_count"), for the files of checkpoint/.
+ */
 #ifndef SQZ_RUNTIME_GGUF_CONFIG_H
 #define SQZ_RUNTIME_GGUF_CONFIG_H
 #include "checkpoint/gguf.h"

@@ -18,18 +18,12 @@ typedef struct name_row {
 
 /* Of the families whose blocks are called model.layers.N. */
 static const name_row llama_rows[] = {
-    {"attn_norm", "input_layernorm", 0, 0},
-    {"ffn_norm", "post_attention_layernorm", 0, 0},
-    {"attn_q", "self_attn.q_proj", 0, 0},
-    {"attn_k", "self_attn.k_proj", 0, 0},
-    {"attn_v", "self_attn.v_proj", 0, 0},
-    {"attn_output", "self_attn.o_proj", 0, 0},
-    {"attn_q_norm", "self_attn.q_norm", 0, 0},
-    {"attn_k_norm", "self_attn.k_norm", 0, 0},
-    {"ffn_gate", "mlp.gate_proj", 0, 0},
-    {"ffn_up", "mlp.up_proj", 0, 0},
-    {"ffn_down", "mlp.down_proj", 0, 0},
-    {0},
+    {"attn_norm", "input_layernorm", 0, 0},    {"ffn_norm", "post_attention_layernorm", 0, 0},
+    {"attn_q", "self_attn.q_proj", 0, 0},      {"attn_k", "self_attn.k_proj", 0, 0},
+    {"attn_v", "self_attn.v_proj", 0, 0},      {"attn_output", "self_attn.o_proj", 0, 0},
+    {"attn_q_norm", "self_attn.q_norm", 0, 0}, {"attn_k_norm", "self_attn.k_norm", 0, 0},
+    {"ffn_gate", "mlp.gate_proj", 0, 0},       {"ffn_up", "mlp.up_proj", 0, 0},
+    {"ffn_down", "mlp.down_proj", 0, 0},       {0},
 };
 static const name_row gemma_rows[] = {
     {"ffn_norm", "pre_feedforward_layernorm", 0, 0},
@@ -43,9 +37,12 @@ static const name_row phi3_rows[] = {
     {0},
 };
 static const name_row gpt2_rows[] = {
-    {"attn_norm", "ln_1", 0, 0},        {"ffn_norm", "ln_2", 0, 0},
-    {"attn_qkv", "attn.c_attn", 0, 1},  {"attn_output", "attn.c_proj", 0, 1},
-    {"ffn_up", "mlp.c_fc", 0, 1},       {"ffn_down", "mlp.c_proj", 0, 1},
+    {"attn_norm", "ln_1", 0, 0},
+    {"ffn_norm", "ln_2", 0, 0},
+    {"attn_qkv", "attn.c_attn", 0, 1},
+    {"attn_output", "attn.c_proj", 0, 1},
+    {"ffn_up", "mlp.c_fc", 0, 1},
+    {"ffn_down", "mlp.c_proj", 0, 1},
     {0},
 };
 static const name_row neox_rows[] = {
@@ -140,9 +137,9 @@ static int find_place(const struct layout *l, const char *name, place *out)
     const name_row *row = find_row(l->own, part, n);
     if (!row) row = find_row(l->common, part, n);
     if (!row) return 0;
-    *out = (place){path_format("%s.%.*s.%s%s", l->block, (int)(after - digits), digits, row->folder,
-                               dot),
-                   row, n >= 4 && !memcmp(part + n - 4, "norm", 4)};
+    *out = (place){
+        path_format("%s.%.*s.%s%s", l->block, (int)(after - digits), digits, row->folder, dot), row,
+        n >= 4 && !memcmp(part + n - 4, "norm", 4)};
     return 1;
 }
 
@@ -223,8 +220,8 @@ sqz_status gguf_tensors(const gguf_file *f, st_tensor **tensors, tensor_source *
     st_tensor *t = calloc((size_t)f->n_tensors + 1, sizeof *t);
     tensor_source *s = calloc((size_t)f->n_tensors + 1, sizeof *s);
     int64_t made = 0;
-    sqz_status st = t && s ? SQZ_OK
-                           : err_set(err, SQZ_E_NOMEM, "%s: no memory for its tensors", f->path);
+    sqz_status st =
+        t && s ? SQZ_OK : err_set(err, SQZ_E_NOMEM, "%s: no memory for its tensors", f->path);
     for (int64_t i = 0; i < f->n_tensors && !st; i++) {
         if (is_rotary_table(f->tensors[i].name)) continue;
         st = make_tensor(f, l, &f->tensors[i], &t[made], &s[made], err);

@@ -11,7 +11,7 @@ sqz_status gguf_config(const gguf_file *, char **json, sqz_error *err);
 /* Tensors under the names and in the layouts of the original folder: *tensors [*n] and the
  * sources they point to, *sources [*n], both malloc'd (gguf_tensors_free).  They borrow from the
  * file. */
-sqz_status gguf_tensors(const gguf_file *, st_tensor **tensors, tensor_source **sources,
-                        int64_t *n, sqz_error *err);
+sqz_status gguf_tensors(const gguf_file *, st_tensor **tensors, tensor_source **sources, int64_t *n,
+                        sqz_error *err);
 void gguf_tensors_free(st_tensor *, tensor_source *, int64_t n);
 #endif

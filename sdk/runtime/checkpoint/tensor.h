@@ -10,7 +10,8 @@
 /* Which row of the file is row r of the tensor. */
 enum {
     ROWS_AS_THEY_ARE,
-    ROWS_ROTARY, /* in each head the file has pairs (2i, 2i + 1), the tensor halves (i, i + d / 2) */
+    ROWS_ROTARY, /* in each head the file has pairs (2i, 2i + 1), the tensor halves (i, i + d / 2)
+                  */
     ROWS_QKV     /* the file has all q, all k, all v; the tensor q, k, v of each head */
 };
 

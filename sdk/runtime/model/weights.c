@@ -140,8 +140,7 @@ sqz_status weights_check(model *m, sqz_error *err)
     st = dense(embed, SQZ_F32, &m->embed, &m->embed_owned, err);
     if (st) return st;
     m->head_weight = m->embed;
-    return m->config.tied ? SQZ_OK
-                          : dense(head, m->compute, &m->head_weight, &m->head_owned, err);
+    return m->config.tied ? SQZ_OK : dense(head, m->compute, &m->head_weight, &m->head_owned, err);
 }
 
 /* ---- norms and biases

@@ -1,8 +1,8 @@
 /* gguf_affine.h - packed GGUF tensors that are an int-affine/1 grid, exactly.
  *
  * Q4_0 is d (nibble - 8) and Q8_0 is d q in groups of 32: symmetric grids of 4 and 8 bits with the
- * same half-precision scales.  The other types have a minimum that is no multiple of the scale, five
- * or six bits, or scales of scales: they are decoded. */
+ * same half-precision scales.  The other types have a minimum that is no multiple of the scale,
+ * five or six bits, or scales of scales: they are decoded. */
 #ifndef SQZ_RUNTIME_GGUF_AFFINE_H
 #define SQZ_RUNTIME_GGUF_AFFINE_H
 #include "checkpoint/tensor.h"

@@ -2,9 +2,9 @@
  *
  * One loader (load.c) then reads folders and GGUF files alike, and an exported folder has a
  * tokenizer.  A GGUF file of the "llama" kind has scores instead of merges: every way to put a
- * piece together from two others is a merge, the best score first.  Of the "gpt2" kind it has merges,
- * but only the name of its split expression; the table below knows these names.
- * Left out and refused by name: bert, t5, rwkv and other kinds. */
+ * piece together from two others is a merge, the best score first.  Of the "gpt2" kind it has
+ * merges, but only the name of its split expression; the table below knows these names. Left out
+ * and refused by name: bert, t5, rwkv and other kinds. */
 #include "tokenizer/gguf_tokenizer.h"
 #include "json/json.h"
 #include "tokenizer/pieces.h"
@@ -92,7 +92,8 @@ static sqz_status read_tokens(const gguf_file *f, vocabulary *v, sqz_error *err)
                        f->path, MAX_TOKENS);
     if ((types && types->count != texts->count) || (scores && scores->count != texts->count))
         return err_set(err, ERR_MODEL,
-                       "%s: tokenizer.ggml.tokens, token_type and scores differ in length", f->path);
+                       "%s: tokenizer.ggml.tokens, token_type and scores differ in length",
+                       f->path);
     v->n = texts->count;
     v->tokens = calloc((size_t)v->n, sizeof *v->tokens);
     if (!v->tokens) return err_set(err, SQZ_E_NOMEM, "%s: no memory for its tokens", f->path);
@@ -104,9 +105,8 @@ static sqz_status read_tokens(const gguf_file *f, vocabulary *v, sqz_error *err)
         double score = scores ? gguf_element(scores, i) : 0;
         t->score = isfinite(score) ? (float)score : 0;
         if (t->n > MAX_PIECE || utf8_check(t->text, t->n) >= 0 || memchr(t->text, 0, (size_t)t->n))
-            return err_set(err, ERR_MODEL,
-                           "%s: token %lld is not UTF-8 text of at most %d bytes", f->path,
-                           (long long)i, MAX_PIECE);
+            return err_set(err, ERR_MODEL, "%s: token %lld is not UTF-8 text of at most %d bytes",
+                           f->path, (long long)i, MAX_PIECE);
     }
     return index_tokens(v);
 }
@@ -345,9 +345,9 @@ static const char qwen2[] = SUFFIXES "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|"
 static const char tekken[] =
     "[^\\r\\n\\p{L}\\p{N}]?[" UPPER "]*[" LOWER "]+|[^\\r\\n\\p{L}\\p{N}]?[" UPPER "]+[" LOWER
     "]*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" SPACES_AT_END;
-static const char gpt4o[] = "[^\\r\\n\\p{L}\\p{N}]?[" UPPER "]*[" LOWER "]+" SUFFIXES
-                            "?|[^\\r\\n\\p{L}\\p{N}]?[" UPPER "]+[" LOWER "]*" SUFFIXES
-                            "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" SPACES_AT_END;
+static const char gpt4o[] =
+    "[^\\r\\n\\p{L}\\p{N}]?[" UPPER "]*[" LOWER "]+" SUFFIXES "?|[^\\r\\n\\p{L}\\p{N}]?[" UPPER
+    "]+[" LOWER "]*" SUFFIXES "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" SPACES_AT_END;
 static const char one_digit[] = "\\p{N}";
 static const char cjk[] = "[\xE4\xB8\x80-\xE9\xBE\xA5\xE0\xA0\x80-\xE4\xB8\x80\xEA\xB0\x80-"
                           "\xED\x9F\xBF]+";
@@ -485,8 +485,8 @@ static sqz_status put_model(vocabulary *v)
     char *model = gguf_string(v->f, "tokenizer.ggml.model");
     sqz_status st;
     if (!model)
-        st = err_set(v->err, ERR_MODEL, "%s: holds no tokenizer (tokenizer.ggml.model)",
-                     v->f->path);
+        st =
+            err_set(v->err, ERR_MODEL, "%s: holds no tokenizer (tokenizer.ggml.model)", v->f->path);
     else if (!strcmp(model, "llama"))
         st = put_sentencepiece(v);
     else if (!strcmp(model, "gpt2"))
