@@ -45,11 +45,11 @@ START_TEST(refuses_folders)
     refused(scratch, "no config.json");
     put("config.json", "{}");
     char *file = path_format("%s/config.json", scratch);
-    refused(file, "neither a folder");
+    refused(file, "not a folder");
     free(file);
     put("x.gguf", "GGUF");
     file = path_format("%s/x.gguf", scratch);
-    refused(file, "GGUF");
+    refused(file, "cut short");
     free(file);
     refused(scratch, "neither model.safetensors");
     put("pytorch_model.bin", "x");

@@ -87,7 +87,7 @@ sqz_status checkpoint_check_path(const char *dir, sqz_error *err)
     if (path_is_dir(dir) || gguf_is_path(dir)) return SQZ_OK;
     if (is_pickle(dir)) return refuse_pickle_file(dir, err);
     return err_set(err, ERR_MODEL,
-                   "%s: neither a folder nor a .gguf file; give the folder that holds config.json",
+                   "%s: is not a folder and not a .gguf file; give the folder that holds config.json",
                    dir);
 }
 
