@@ -4,6 +4,7 @@
  * longest token, and most bytes begin none. */
 #include "tokenizer/added.h"
 #include "tokenizer/trie.h"
+#include "tokenizer/unicode.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -6,9 +6,9 @@
 #include "json/json.h"
 #include "tokenizer/charsmap.h"
 #include "tokenizer/pattern.h"
+#include "tokenizer/unicode.h"
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 typedef enum step_kind {
     STEP_UNICODE,
@@ -26,7 +26,7 @@ typedef enum step_kind {
 
 typedef struct step {
     step_kind kind;
-    int form; /* utf8proc's options */
+    unicode_form form;
     int left, right;
     pattern *pattern;
     char *content; /* replacement, or what is put in front */
@@ -39,6 +39,7 @@ struct normalizer {
     step steps[MAX_STEPS];
     int n;
     text_buffer other; /* what the next step writes */
+    unicode_scratch scratch;
 };
 
 void normalizer_free(normalizer *z)
@@ -50,6 +51,7 @@ void normalizer_free(normalizer *z)
         charsmap_free(z->steps[i].map);
     }
     text_free(&z->other);
+    unicode_free(&z->scratch);
     free(z);
 }
 
@@ -61,14 +63,13 @@ int normalizer_is_empty(const normalizer *z)
 /* ---- reading ------------------------------------------------------------------------------------
  */
 
-static int unicode_form(const char *type)
+/* 0: none of the four. */
+static unicode_form form_named(const char *type)
 {
-    int form = UTF8PROC_STABLE;
-    if (!strcmp(type, "NFC")) return form | UTF8PROC_COMPOSE;
-    if (!strcmp(type, "NFD")) return form | UTF8PROC_DECOMPOSE;
-    if (!strcmp(type, "NFKC")) return form | UTF8PROC_COMPOSE | UTF8PROC_COMPAT;
-    if (!strcmp(type, "NFKD")) return form | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT;
-    return 0;
+    if (!strcmp(type, "NFC")) return UNICODE_NFC;
+    if (!strcmp(type, "NFD")) return UNICODE_NFD;
+    if (!strcmp(type, "NFKC")) return UNICODE_NFKC;
+    return strcmp(type, "NFKD") ? 0 : UNICODE_NFKD;
 }
 
 /* Room for one more step, or NULL with the error set. */
@@ -94,7 +95,7 @@ static sqz_status add_bert(normalizer *z, const cJSON *json, const char *file, s
         step_new(z, STEP_CHINESE, file, &st, err);
     if (st == SQZ_OK && json_bool(json, "strip_accents", lower)) {
         step *s = step_new(z, STEP_UNICODE, file, &st, err);
-        if (s) s->form = unicode_form("NFD");
+        if (s) s->form = UNICODE_NFD;
         if (s) step_new(z, STEP_STRIP_NONSPACING, file, &st, err);
     }
     if (st == SQZ_OK && lower) step_new(z, STEP_LOWERCASE, file, &st, err);
@@ -108,7 +109,7 @@ static sqz_status add_step(normalizer *z, const cJSON *json, const char *file, s
     sqz_status room;
     step *s = step_new(z, STEP_UNICODE, file, &room, err);
     if (!s) return room;
-    if ((s->form = unicode_form(type))) {
+    if ((s->form = form_named(type))) {
         s->kind = STEP_UNICODE;
     } else if (!strcmp(type, "Lowercase")) {
         s->kind = STEP_LOWERCASE;
@@ -185,28 +186,18 @@ sqz_status normalizer_put_charsmap(normalizer *z, const void *blob, int64_t n, c
 /* Below U+0300 nothing composes; compatibility forms and decompositions begin at U+00A0. */
 static int needs_unicode(const step *s, const text_buffer *in)
 {
-    int compose = s->form == (UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    uint8_t limit = compose ? 0xCC : 0xC2;
+    uint8_t limit = s->form == UNICODE_NFC ? 0xCC : 0xC2;
     for (int64_t i = 0; i < in->n; i++)
         if ((uint8_t)in->at[i] >= limit) return 1;
     return 0;
 }
 
-static sqz_status run_unicode(const step *s, const text_buffer *in, text_buffer *out,
-                              sqz_error *err)
+static sqz_status run_unicode(normalizer *z, const step *s, const text_buffer *in, text_buffer *out)
 {
-    utf8proc_uint8_t *made = NULL;
-    if (!needs_unicode(s, in)) {
+    if (needs_unicode(s, in))
+        unicode_normalize(&z->scratch, s->form, in->at, in->n, out);
+    else
         text_add(out, in->at, in->n);
-        return SQZ_OK;
-    }
-    utf8proc_ssize_t n =
-        utf8proc_map((const utf8proc_uint8_t *)in->at, in->n, &made, (utf8proc_option_t)s->form);
-    if (n < 0)
-        return err_set(err, ERR_MODEL, "tokenizer: the text cannot be normalized: %s",
-                       utf8proc_errmsg(n));
-    text_add(out, (const char *)made, n);
-    free(made);
     return SQZ_OK;
 }
 
@@ -265,7 +256,7 @@ static void run_char(const step *s, uint32_t c, text_buffer *out)
             text_add(out, "i\xCC\x87", 3);
             return;
         }
-        c = (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
+        c = char_lower(c);
     }
     text_add_char(out, c);
 }
@@ -293,10 +284,11 @@ static void run_strip(const step *s, const text_buffer *in, text_buffer *out)
     text_add(out, in->at + begin, end - begin);
 }
 
-static sqz_status run_step(const step *s, const text_buffer *in, text_buffer *out, sqz_error *err)
+static sqz_status run_step(normalizer *z, const step *s, const text_buffer *in, text_buffer *out,
+                           sqz_error *err)
 {
     switch (s->kind) {
-    case STEP_UNICODE: return run_unicode(s, in, out, err);
+    case STEP_UNICODE: return run_unicode(z, s, in, out);
     case STEP_REPLACE: return run_replace(s, in, out, err);
     case STEP_PREPEND:
         text_add(out, s->content, in->n ? (int64_t)strlen(s->content) : 0);
@@ -315,7 +307,7 @@ sqz_status normalizer_run(normalizer *z, text_buffer *text, sqz_error *err)
 {
     for (int i = 0; i < z->n; i++) {
         z->other.n = 0;
-        sqz_status st = run_step(&z->steps[i], text, &z->other, err);
+        sqz_status st = run_step(z, &z->steps[i], text, &z->other, err);
         if (st == SQZ_OK && z->other.failed)
             st = err_set(err, SQZ_E_NOMEM, "tokenizer: no memory to normalize the text");
         if (st != SQZ_OK) return st;

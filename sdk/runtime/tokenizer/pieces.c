@@ -2,7 +2,6 @@
 #include "tokenizer/pieces.h"
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 /* New room for at least `want` elements of `size` bytes, at least doubling; 0 when impossible. */
 static int64_t grow(void *array_pointer, int64_t room, int64_t want, size_t size)
@@ -222,43 +221,6 @@ void utf8_lossy(text_buffer *out, const char *s, int64_t n)
         else
             text_add_char(out, 0xFFFD);
         i += got ? got : 1;
-    }
-}
-
-/* ---- classes ------------------------------------------------------------------------------------
- */
-
-static int is_space(uint32_t c)
-{
-    if (c < 0x80) return c == ' ' || (c >= '\t' && c <= '\r');
-    return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
-           c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
-int char_is(uint32_t c, char_class which)
-{
-    if (which == CHAR_SPACE) return is_space(c);
-    utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
-    int mark = k == UTF8PROC_CATEGORY_MN || k == UTF8PROC_CATEGORY_MC || k == UTF8PROC_CATEGORY_ME;
-    switch (which) {
-    case CHAR_MARK: return mark;
-    case CHAR_NONSPACING: return k == UTF8PROC_CATEGORY_MN;
-    case CHAR_OTHER: return k >= UTF8PROC_CATEGORY_CC;
-    case CHAR_NUMBER:
-        return k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO;
-    case CHAR_PUNCTUATION:
-        if (c < 0x80)
-            return c > ' ' && c < 0x7F && k != UTF8PROC_CATEGORY_ND &&
-                   !((c | 32) >= 'a' && (c | 32) <= 'z');
-        return k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO;
-    case CHAR_WORD:
-        /* Alphabetic adds letter numbers and the circled letters to the letters. */
-        return mark || (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO) ||
-               k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL ||
-               k == UTF8PROC_CATEGORY_PC || (c >= 0x24B6 && c <= 0x24E9) ||
-               (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
-               (c >= 0x1F170 && c <= 0x1F189) || c == 0x200C || c == 0x200D;
-    default: return 0;
     }
 }
 

@@ -49,7 +49,7 @@ void ids_add(id_list *, int32_t id);
 int32_t *ids_reserve(id_list *, int64_t n);
 void ids_free(id_list *);
 
-/* ---- UTF-8 and the Unicode classes that tokenizers ask for ------------------------------------
+/* ---- UTF-8 ----------------------------------------------------------------------------------
  */
 
 /* Decodes the well-formed sequence at s into *c and returns its length; 0 when it is ill-formed. */
@@ -60,17 +60,6 @@ int64_t utf8_check(const char *s, int64_t n);
 /* Appends s with every ill-formed subsequence replaced by U+FFFD (maximal subparts, Unicode 3.9).
  */
 void utf8_lossy(text_buffer *out, const char *s, int64_t n);
-
-typedef enum char_class {
-    CHAR_SPACE,       /* White_Space                                              */
-    CHAR_NUMBER,      /* N*                                                       */
-    CHAR_PUNCTUATION, /* P*, and all ASCII punctuation and symbols                */
-    CHAR_WORD,        /* letters, marks, decimal digits, connectors, join controls */
-    CHAR_MARK,        /* M*                                                       */
-    CHAR_NONSPACING,  /* Mn                                                       */
-    CHAR_OTHER        /* Cc, Cf, Cs, Co: control, format, private                 */
-} char_class;
-int char_is(uint32_t c, char_class);
 
 /* GPT-2's map of bytes to printable characters (formats, "Byte-level tokenizers"). */
 uint32_t byte_to_char(uint8_t byte);

@@ -7,6 +7,7 @@
 #include "tokenizer/split.h"
 #include "json/json.h"
 #include "tokenizer/pattern.h"
+#include "tokenizer/unicode.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -224,7 +225,7 @@ static sqz_status add_tree(const reader *r, const cJSON *json)
     if (!strcmp(type, "WhitespaceSplit")) return add_class(r, CHAR_SPACE, REMOVED);
     if (!strcmp(type, "Whitespace")) return add_regex(r, whitespace_expression, REMOVED, 1);
     if (!strcmp(type, "Digits"))
-        return add_class(r, CHAR_NUMBER,
+        return add_class(r, CHAR_DIGIT,
                          json_bool(json, "individual_digits", 0) ? ISOLATED : CONTIGUOUS);
     if (!strcmp(type, "Punctuation")) {
         behaviour how = ISOLATED;
