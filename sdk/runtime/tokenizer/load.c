@@ -294,6 +294,7 @@ static sqz_status find_end(const loader *l, const cJSON *model_config, const cha
     snprintf(key, sizeof key, "%s_token_id", which);
     const cJSON *number = json_get(model_config, key);
     if (cJSON_IsArray(number)) number = number->child; /* several ends: the first is the text's */
+    if (!number) return SQZ_OK; /* what the vocabulary's own file said, if anything */
     int64_t n, value = cJSON_IsNumber(number) && number->valuedouble >= 0 &&
                                number->valuedouble < INT32_MAX
                            ? (int64_t)number->valuedouble

@@ -7,6 +7,7 @@
 #include "io/file.h"
 #include "json/json.h"
 #include "tokenizer/load.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,6 +98,7 @@ typedef struct proto {
     int byte_fallback, space_suffix;
     const uint8_t *charsmap;
     int64_t n_charsmap;
+    char *sentinels; /* names of pieces that the class adds */
 } proto;
 
 static int add_piece(proto *p, message m)
@@ -204,7 +206,7 @@ static void as_llama(const cJSON *config, piece_list *list)
                         : DECODER("");
     list->byte_fallback = 1;
     list->unk = -1;
-    list->add_bos = json_bool(config, "add_bos_token", 1);
+    list->add_bos = json_bool(config, "add_bos_token", 0);
     list->add_eos = json_bool(config, "add_eos_token", 0);
     list->charsmap = NULL;
 }
@@ -216,9 +218,31 @@ static void as_gemma(const cJSON *config, piece_list *list)
                           "\"MergedWithPrevious\",\"invert\":false}";
     list->decoder = DECODER("");
     list->byte_fallback = 1;
-    list->add_bos = json_bool(config, "add_bos_token", 1);
+    list->add_bos = json_bool(config, "add_bos_token", 0);
     list->add_eos = json_bool(config, "add_eos_token", 0);
     list->charsmap = NULL;
+}
+
+/* T5's sentinels follow the pieces: <extra_id_99> ... <extra_id_0>. */
+static sqz_status add_sentinels(const loader *l, proto *p, piece_list *list)
+{
+    enum { NAME = 24, MOST = 10000 };
+    int64_t n = json_int(l->config ? json_root(l->config) : NULL, "extra_ids", 100);
+    if (n < 0 || n > MOST)
+        return err_set(l->err, ERR_MODEL, "%s: extra_ids is %lld; at most %d", l->dir, (long long)n,
+                       MOST);
+    p->sentinels = calloc((size_t)n + 1, NAME);
+    piece_entry *more = realloc(p->pieces, (size_t)(p->n + n) * sizeof *more);
+    if (more) p->pieces = more;
+    if (!p->sentinels || !more) return load_no_memory(l);
+    for (int64_t i = 0; i < n; i++) {
+        char *name = p->sentinels + i * NAME;
+        int length = snprintf(name, NAME, "<extra_id_%d>", (int)(n - 1 - i));
+        more[p->n + i] = (piece_entry){name, length, 0, PIECE_CONTROL};
+    }
+    list->pieces = more;
+    list->n = p->n + n;
+    return SQZ_OK;
 }
 
 static void as_t5(piece_list *list)
@@ -240,7 +264,7 @@ static void as_written(piece_list *list)
         list->byte_fallback ? DECODER("") : "{\"type\":\"Sequence\",\"decoders\":[" FROM_MARK "]}";
 }
 
-static sqz_status apply_class(const loader *l, const char *class, piece_list *list)
+static sqz_status apply_class(const loader *l, const char *class, proto *p, piece_list *list)
 {
     const cJSON *config = l->config ? json_root(l->config) : NULL;
     size_t n = strlen(class);
@@ -250,9 +274,11 @@ static sqz_status apply_class(const loader *l, const char *class, piece_list *li
         as_llama(config, list);
     else if (n == 14 && !strncmp(class, "GemmaTokenizer", n) && merged)
         as_gemma(config, list);
-    else if (n == 11 && !strncmp(class, "T5Tokenizer", n) && !merged)
+    else if (n == 11 && !strncmp(class, "T5Tokenizer", n) && !merged) {
         as_t5(list);
-    else if (!n || !strcmp(class, "TokenizersBackend") || !strcmp(class, "PreTrainedTokenizerFast"))
+        return add_sentinels(l, p, list);
+    } else if (!n || !strcmp(class, "TokenizersBackend") ||
+               !strcmp(class, "PreTrainedTokenizerFast"))
         as_written(list);
     else
         return err_set(
@@ -263,7 +289,7 @@ static sqz_status apply_class(const loader *l, const char *class, piece_list *li
     return SQZ_OK;
 }
 
-static sqz_status build(loader *l, const proto *p, const char *class)
+static sqz_status build(loader *l, proto *p, const char *class)
 {
     if (p->type != TYPE_UNIGRAM && p->type != TYPE_BPE)
         return err_set(
@@ -286,7 +312,7 @@ static sqz_status build(loader *l, const proto *p, const char *class)
         .charsmap = p->charsmap,
         .n_charsmap = p->n_charsmap,
     };
-    sqz_status st = apply_class(l, class, &list);
+    sqz_status st = apply_class(l, class, p, &list);
     return st == SQZ_OK ? load_pieces(&list, l->t, l->err) : st;
 }
 
@@ -302,6 +328,7 @@ sqz_status load_sentencepiece(loader *l, const char *path, const char *class)
     st = read_proto(l, data, n, &p);
     if (st == SQZ_OK) st = build(l, &p, class);
     free(p.pieces);
+    free(p.sentinels);
     free(data);
     return st;
 }

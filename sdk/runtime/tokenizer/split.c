@@ -11,13 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The `Whitespace` words: unlike \w in files, by Unicode's rule for words (with join controls and
- * without Latin-1 numbers). */
-#define WORD                                                                                       \
-    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200c}\\x{200d}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}"  \
-    "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
-static const char whitespace_expression[] = "[" WORD "]+|[^\\s" WORD "]+";
-
 static const char gpt2_expression[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
@@ -32,6 +25,7 @@ typedef enum behaviour {
 typedef enum step_kind {
     STEP_PATTERN,
     STEP_CLASS,
+    STEP_WORDS, /* runs of word characters, and runs of neither these nor spaces */
     STEP_CHAR,
     STEP_SPACE,
     STEP_META,
@@ -223,7 +217,10 @@ static sqz_status add_tree(const reader *r, const cJSON *json)
     if (!strcmp(type, "Metaspace")) return add_metaspace(r, json);
     if (!strcmp(type, "CharDelimiterSplit")) return add_delimiter(r, json);
     if (!strcmp(type, "WhitespaceSplit")) return add_class(r, CHAR_SPACE, REMOVED);
-    if (!strcmp(type, "Whitespace")) return add_regex(r, whitespace_expression, REMOVED, 1);
+    if (!strcmp(type, "Whitespace")) {
+        step_new(r, STEP_WORDS, &st);
+        return st;
+    }
     if (!strcmp(type, "Digits"))
         return add_class(r, CHAR_DIGIT,
                          json_bool(json, "individual_digits", 0) ? ISOLATED : CONTIGUOUS);
@@ -326,6 +323,22 @@ static void split_chars(const step *s, const char *text, span word, gluer *g)
     glue(g, word.at + begin, word.n - begin, 0);
 }
 
+static void split_words(const char *text, span word, pieces *out)
+{
+    const char *p = text + word.at;
+    int64_t begin = 0, n;
+    int before = 0; /* 0: white space, 1: word, 2: anything else */
+    uint32_t c;
+    for (int64_t i = 0; i < word.n && (n = utf8_next(p + i, word.n - i, &c)); i += n) {
+        int kind = char_is(c, CHAR_WORD) ? 1 : char_is(c, CHAR_SPACE) ? 0 : 2;
+        if (kind == before) continue;
+        if (before) pieces_add_span(out, word.at + begin, i - begin);
+        begin = i;
+        before = kind;
+    }
+    if (before) pieces_add_span(out, word.at + begin, word.n - begin);
+}
+
 /* ---- rewriting: steps that change the text ------------------------------------------------------
  */
 
@@ -375,6 +388,8 @@ sqz_status splitter_run(splitter *z, pieces *words, int first, sqz_error *err)
                 sqz_status st = SQZ_OK;
                 if (s->kind == STEP_PATTERN)
                     st = split_pattern(s, words->text.at, words->spans[w], &g, err);
+                else if (s->kind == STEP_WORDS)
+                    split_words(words->text.at, words->spans[w], out);
                 else
                     split_chars(s, words->text.at, words->spans[w], &g);
                 if (st != SQZ_OK) return st;
