@@ -16,6 +16,8 @@
 /* ---- vectors ------------------------------------------------------------------------------------
  * Texts hold U+0000, which the JSON reader refuses, so lines are read here. */
 
+enum { KINDS = 17 }; /* folders in tests/golden/tokenizer */
+
 typedef struct vector {
     char *text, *decoded;
     int64_t n_text, n_decoded, n_ids, n_special;
@@ -156,7 +158,7 @@ static void expect_text(tokenizer *t, const int32_t *ids, int64_t n, int skip, c
 }
 
 /* Every line, both ways. */
-static void check_vectors(const char *dir, const char *file)
+static void check_vectors(const char *dir, const char *file, int64_t want)
 {
     char *data;
     int64_t bytes, lines = 0;
@@ -171,7 +173,7 @@ static void check_vectors(const char *dir, const char *file)
         expect_text(t, v.ids, v.n_ids, 0, v.decoded, v.n_decoded, lines);
         free_vector(&v);
     }
-    ck_assert_int_eq(lines, 351);
+    ck_assert_int_eq(lines, want);
     free(data);
     tokenizer_free(t);
 }
@@ -179,7 +181,38 @@ static void check_vectors(const char *dir, const char *file)
 START_TEST(test_golden)
 {
     check_vectors(SQZ_SOURCE_DIR "/examples/tiny-arith/model",
-                  SQZ_SOURCE_DIR "/tests/golden/tokenizer/tiny-arith.jsonl");
+                  SQZ_SOURCE_DIR "/tests/golden/tokenizer/tiny-arith.jsonl", 351);
+}
+END_TEST
+
+/* One for each kind of model and each component (tests/golden/make_tokenizers.py). */
+START_TEST(test_kinds)
+{
+    static const char *const names[] = {
+        "gpt2",
+        "llama3",
+        "cl100k",
+        "digits-punctuation",
+        "clip",
+        "unigram",
+        "split-behaviours",
+        "unigram-charsmap",
+        "unigram-bytes",
+        "bert",
+        "bert-cased",
+        "wordpiece-accents",
+        "added-tokens",
+        "spm-bpe-llama",
+        "spm-bpe-llama-legacy",
+        "spm-bpe-gemma",
+        "spm-unigram-t5",
+    };
+    ck_assert_int_eq(sizeof names / sizeof *names, KINDS);
+    char *dir = path_format("%s/tests/golden/tokenizer/%s", SQZ_SOURCE_DIR, names[_i]);
+    char *file = path_format("%s/vectors.jsonl", dir);
+    check_vectors(dir, file, 60);
+    free(dir);
+    free(file);
 }
 END_TEST
 
@@ -197,7 +230,7 @@ START_TEST(test_published)
     char *dir = path_format("%s/%s", shared, folders[_i]);
     char *file = path_format("%s/vectors.jsonl", dir);
     if (path_exists(file))
-        check_vectors(dir, file);
+        check_vectors(dir, file, 351);
     else
         printf("%s skipped: no vectors there\n", folders[_i]);
     free(dir);
@@ -820,6 +853,7 @@ static Suite *suite(void)
     Suite *s = suite_create("tokenizer");
     TCase *c = tcase_create("vectors");
     tcase_add_test(c, test_golden);
+    tcase_add_loop_test(c, test_kinds, 0, KINDS);
     tcase_add_loop_test(c, test_published, 0, 7);
     tcase_add_test(c, test_special_ids);
     suite_add_tcase(s, c);
