@@ -1,170 +1,31 @@
-/* calibration.c - windows of tokens that methods are calibrated on, kept apart from what is
- * evaluated. */
+/* calibration.c - windows of tokens that methods are calibrated on, from one set or a mix, kept
+ * apart from what is evaluated. */
 #include "data/data.h"
 #include "data/documents.h"
 #include "hash/sha256.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- texts that must not be used ----------------------------------------------------------------
- * A set of strings, compared after white space is evened out, so that a line break or a trailing
- * space does not hide a row. */
-
-enum { MIN_LINE = 16 }; /* bytes; shorter lines of a .txt file name no document */
-
-typedef struct text_set {
-    text_buffer text;
-    span *slots; /* n = -1: free */
-    uint64_t n_slots, n_used;
-    text_buffer key; /* scratch */
-    int failed;
-} text_set;
-
-static uint64_t hash_text(const char *p, int64_t n)
+int packing_parse(const char *text, packing *out)
 {
-    uint64_t h = UINT64_C(0xCBF29CE484222325);
-    for (int64_t i = 0; i < n; i++) h = (h ^ (uint8_t)p[i]) * UINT64_C(0x100000001B3);
-    return h ^ h >> 32;
-}
-
-static span *slot_of(const text_set *s, const char *p, int64_t n)
-{
-    for (uint64_t i = hash_text(p, n);; i++) {
-        span *slot = &s->slots[i & (s->n_slots - 1)];
-        if (slot->n < 0) return slot;
-        if (slot->n == n && !memcmp(s->text.at + slot->at, p, (size_t)n)) return slot;
-    }
-}
-
-static int set_grow(text_set *s)
-{
-    text_set bigger = *s;
-    bigger.n_slots = s->n_slots ? 2 * s->n_slots : 1024;
-    bigger.slots = malloc(bigger.n_slots * sizeof *bigger.slots);
-    if (!bigger.slots) return 0;
-    for (uint64_t i = 0; i < bigger.n_slots; i++) bigger.slots[i] = (span){0, -1};
-    for (uint64_t i = 0; i < s->n_slots; i++)
-        if (s->slots[i].n >= 0)
-            *slot_of(&bigger, s->text.at + s->slots[i].at, s->slots[i].n) = s->slots[i];
-    free(s->slots);
-    s->slots = bigger.slots;
-    s->n_slots = bigger.n_slots;
-    return 1;
-}
-
-/* Leaves the evened-out text in s->key. */
-static void make_key(text_set *s, const char *p, int64_t n)
-{
-    int pending = 0;
-    s->key.n = 0;
-    for (int64_t i = 0; i < n; i++) {
-        int space = p[i] == ' ' || (p[i] >= '\t' && p[i] <= '\r');
-        if (!space && pending && s->key.n) text_add(&s->key, " ", 1);
-        if (!space) text_add(&s->key, p + i, 1);
-        pending = space;
-    }
-    if (s->key.failed) s->failed = 1;
-}
-
-typedef int (*use_key)(text_set *, const char *, int64_t);
-
-static int set_add(text_set *s, const char *p, int64_t n)
-{
-    make_key(s, p, n);
-    if (!s->key.n || s->failed) return 0;
-    if (2 * (s->n_used + 1) > s->n_slots && !set_grow(s)) {
-        s->failed = 1;
-        return 0;
-    }
-    span *slot = slot_of(s, s->key.at, s->key.n);
-    if (slot->n >= 0) return 0;
-    span added = {s->text.n, s->key.n};
-    text_add(&s->text, s->key.at, s->key.n);
-    if (s->text.failed) {
-        s->failed = 1;
-        return 0;
-    }
-    *slot = added;
-    s->n_used++;
+    static const char *const words[] = {"concat", "document", "row"};
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(text, words[i])) {
+            *out = (packing)i;
+            return 1;
+        }
     return 0;
 }
 
-static int set_has(text_set *s, const char *p, int64_t n)
+int64_t calibration_tokens(const calibration *c)
 {
-    make_key(s, p, n);
-    return s->key.n && s->n_slots && slot_of(s, s->key.at, s->key.n)->n >= 0;
+    int64_t n = 0;
+    if (!c->lengths) return c->windows * c->window;
+    for (int64_t i = 0; i < c->windows; i++) n += c->lengths[i];
+    return n;
 }
-
-static void set_free(text_set *s)
-{
-    text_free(&s->text);
-    text_free(&s->key);
-    free(s->slots);
-}
-
-/* "Question: Q\nAnswer: ..." in a text is the question Q. */
-static int visit_question(text_set *set, const char *p, int64_t n, use_key use)
-{
-    static const char head[] = "Question: ", tail[] = "\nAnswer:";
-    int64_t skip = (int64_t)strlen(head);
-    if (n < skip || memcmp(p, head, (size_t)skip) != 0) return 0;
-    const char *end = memmem(p + skip, (size_t)(n - skip), tail, strlen(tail));
-    return end ? use(set, p + skip, end - (p + skip)) : 0;
-}
-
-/* Everything by which the row could be known again; stops at the first `use` that says 1. */
-static int visit_keys(text_set *set, const dataset *d, int64_t i, text_buffer *scratch, use_key use)
-{
-    static const char *const fields[] = {"text", "question", "ctx", "query", "context"};
-    const row_store *s = data_rows(d);
-    for (size_t k = 0; k < sizeof fields / sizeof *fields; k++) {
-        int64_t n;
-        const char *p = rows_text(s, i, fields[k], &n);
-        if (p && (use(set, p, n) || visit_question(set, p, n, use))) return 1;
-    }
-    return d->kind != DATA_TEXT && document_text(d, i, scratch) &&
-           use(set, scratch->at, scratch->n);
-}
-
-static void add_lines(text_set *set, const char *p, int64_t n)
-{
-    for (int64_t i = 0; i < n;) {
-        const char *end = memchr(p + i, '\n', (size_t)(n - i));
-        int64_t length = end ? end - (p + i) : n - i;
-        if (length >= MIN_LINE) set_add(set, p + i, length);
-        i += length + 1;
-    }
-}
-
-sqz_status documents_mark_leaks(const dataset *d, const dataset *const *sets, int64_t n_sets,
-                                uint8_t *skip, int64_t *n_marked, sqz_error *err)
-{
-    text_set known = {0};
-    text_buffer scratch = {0};
-    *n_marked = 0;
-    for (int64_t k = 0; k < n_sets; k++)
-        for (int64_t i = 0; i < sets[k]->rows.n_rows; i++) {
-            int64_t n;
-            visit_keys(&known, sets[k], i, &scratch, set_add);
-            if (sets[k]->is_txt) {
-                const char *text = rows_text(data_rows(sets[k]), i, "text", &n);
-                add_lines(&known, text, n);
-            }
-        }
-    for (int64_t i = 0; i < d->rows.n_rows && !known.failed; i++) {
-        skip[i] = (uint8_t)visit_keys(&known, d, i, &scratch, set_has);
-        *n_marked += skip[i];
-    }
-    int failed = known.failed || scratch.failed;
-    set_free(&known);
-    text_free(&scratch);
-    return failed ? err_set(err, SQZ_E_NOMEM, "%s: no memory to compare its rows", d->path)
-                  : SQZ_OK;
-}
-
-/* ---- windows ------------------------------------------------------------------------------------
- */
 
 /* splitmix64: small, and the same everywhere. */
 static uint64_t next_random(uint64_t *state)
@@ -173,6 +34,27 @@ static uint64_t next_random(uint64_t *state)
     z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
     z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
     return z ^ z >> 31;
+}
+
+/* ---- one set ------------------------------------------------------------------------------------
+ */
+
+/* What is made from one set: windows behind each other. */
+typedef struct draft {
+    const dataset *data;
+    tokenizer *tokenizer;
+    const calibration_options *options;
+    uint8_t *skip; /* [rows] */
+    id_list ids;
+    int32_t *lengths; /* [windows], or NULL: all are seq_len */
+    int64_t windows, wanted, wanted_tokens, left_out, passed_over;
+} draft;
+
+static void draft_free(draft *f)
+{
+    free(f->skip);
+    free(f->lengths);
+    ids_free(&f->ids);
 }
 
 /* Moves `wanted` windows, drawn without repetition, to the front. */
@@ -190,6 +72,160 @@ static void draw_windows(int32_t *ids, int64_t windows, int64_t wanted, int64_t 
     }
 }
 
+static sqz_status cut_stream(draft *f, sqz_error *err)
+{
+    const calibration_options *o = f->options;
+    int64_t limit = o->shuffle ? -1 : f->wanted * o->seq_len;
+    sqz_status st = documents_stream(f->data, f->tokenizer, o->frame, f->skip, limit, &f->ids, err);
+    if (st != SQZ_OK) return st;
+    int64_t windows = f->ids.n / o->seq_len;
+    f->windows = windows < f->wanted ? windows : f->wanted;
+    if (o->shuffle) draw_windows(f->ids.at, windows, f->windows, o->seq_len, o->seed);
+    f->ids.n = f->windows * o->seq_len;
+    return SQZ_OK;
+}
+
+/* Rows in the order in which they are taken; malloc'd. */
+static int64_t *row_order(const draft *f)
+{
+    int64_t n = f->data->rows.n_rows;
+    uint64_t seed = f->options->seed;
+    int64_t *order = malloc((size_t)(n + 1) * sizeof *order);
+    for (int64_t i = 0; i < n && order; i++) order[i] = i;
+    for (int64_t i = 0; i < n && order && f->options->shuffle; i++) {
+        int64_t k = i + (int64_t)(next_random(&seed) % (uint64_t)(n - i)), row = order[i];
+        order[i] = order[k];
+        order[k] = row;
+    }
+    return order;
+}
+
+/* Keeps of the ids from `begin` on what is the row's window; 0: the row has none. */
+static int64_t keep_window(draft *f, int64_t begin, uint64_t *random)
+{
+    int64_t n = f->ids.n - begin, window = f->options->seq_len, from = 0;
+    if (f->options->packing == PACK_DOCUMENT) {
+        if (n < window) {
+            f->passed_over++;
+            f->ids.n = begin;
+            return 0;
+        }
+        if (f->options->shuffle) from = (int64_t)(next_random(random) % (uint64_t)(n - window + 1));
+        memmove(f->ids.at + begin, f->ids.at + begin + from, (size_t)window * sizeof *f->ids.at);
+    }
+    n = n < window ? n : window;
+    f->ids.n = begin + n;
+    return n;
+}
+
+/* PACK_DOCUMENT and PACK_ROW. */
+static sqz_status take_rows(draft *f, sqz_error *err)
+{
+    frame_tokens frame;
+    text_buffer scratch = {0};
+    int64_t *order = row_order(f), rows = f->data->rows.n_rows;
+    uint64_t random = ~f->options->seed; /* another stream than the order's */
+    sqz_status st = documents_frame(f->data, f->tokenizer, f->options->frame, &frame, err);
+    if (f->options->packing == PACK_ROW)
+        f->lengths = malloc((size_t)(f->wanted < rows ? f->wanted : rows) * sizeof *f->lengths + 1);
+    if (st == SQZ_OK && (!order || (f->options->packing == PACK_ROW && !f->lengths)))
+        st = err_set(err, SQZ_E_NOMEM, "%s: no memory for its windows", f->data->path);
+    for (int64_t i = 0; i < rows && st == SQZ_OK && f->windows < f->wanted; i++) {
+        int64_t begin = f->ids.n;
+        if (f->wanted_tokens && begin >= f->wanted_tokens) break;
+        if (f->skip[order[i]]) continue;
+        st = documents_add(f->data, f->tokenizer, order[i], &frame, &scratch, &f->ids, err);
+        int64_t n = st == SQZ_OK ? keep_window(f, begin, &random) : 0;
+        if (n < 2) { /* one token predicts nothing */
+            f->ids.n = begin;
+            continue;
+        }
+        if (f->lengths) f->lengths[f->windows] = (int32_t)n;
+        f->windows++;
+    }
+    text_free(&scratch);
+    free(order);
+    return st;
+}
+
+static sqz_status make_draft(draft *f, sqz_error *err)
+{
+    const calibration_options *o = f->options;
+    sqz_status st = SQZ_OK;
+    f->skip = calloc((size_t)f->data->rows.n_rows + 1, 1);
+    if (!f->skip) return err_set(err, SQZ_E_NOMEM, "%s: no memory to mark its rows", f->data->path);
+    if (o->leak_check && o->n_leak_check)
+        st = documents_mark_leaks(f->data, o->leak_check, o->n_leak_check, f->skip, &f->left_out,
+                                  err);
+    if (st != SQZ_OK) return st;
+    st = o->packing == PACK_CONCAT ? cut_stream(f, err) : take_rows(f, err);
+    if (st == SQZ_OK && !f->windows)
+        st = err_set(err, ERR_MODEL,
+                     "%s: %lld calibration tokens are less than one window of %lld (%lld rows left "
+                     "out because they are evaluated too, %lld shorter than a window); use a "
+                     "shorter --seq-len or more data",
+                     f->data->path, (long long)f->ids.n, (long long)o->seq_len,
+                     (long long)f->left_out, (long long)f->passed_over);
+    return st;
+}
+
+/* ---- several sets -------------------------------------------------------------------------------
+ */
+
+/* Shares of `total` by weight: whole numbers that add up, by the largest remainders. */
+static sqz_status share_out(const calibration_part *parts, int64_t n, int64_t total, int64_t *share,
+                            sqz_error *err)
+{
+    double sum = 0;
+    int64_t given = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (!(parts[i].weight > 0) || !isfinite(parts[i].weight))
+            return err_set(err, ERR_USAGE, "%s: a weight of %g; give one above 0",
+                           parts[i].data->path, parts[i].weight);
+        sum += parts[i].weight;
+    }
+    for (int64_t i = 0; i < n; i++)
+        given += share[i] = (int64_t)((double)total * (parts[i].weight / sum));
+    for (; given < total; given++) {
+        int64_t best = 0;
+        double most = -1;
+        for (int64_t i = 0; i < n; i++) {
+            double rest = (double)total * (parts[i].weight / sum) - (double)share[i];
+            if (rest > most) most = rest, best = i;
+        }
+        share[best]++;
+    }
+    for (int64_t i = 0; i < n; i++)
+        if (!share[i])
+            return err_set(err, ERR_USAGE,
+                           "%s: its weight of %g gives it none of %lld windows; use more samples "
+                           "or a larger weight",
+                           parts[i].data->path, parts[i].weight, (long long)total);
+    return SQZ_OK;
+}
+
+typedef struct piece { /* one window of one draft */
+    const int32_t *ids;
+    int64_t n;
+    double at; /* where in the whole, 0 to 1 */
+    int64_t part;
+} piece;
+
+/* Evenly spread: window j of n stands at (j + 1/2) / n. */
+static int by_place(const void *a, const void *b)
+{
+    const piece *x = a, *y = b;
+    if (x->at != y->at) return x->at < y->at ? -1 : 1;
+    return (x->part > y->part) - (x->part < y->part);
+}
+
+/* Falling, so that windows of one length stand together; otherwise as they were. */
+static int by_length(const void *a, const void *b)
+{
+    const piece *x = a, *y = b;
+    return x->n != y->n ? (x->n > y->n ? -1 : 1) : by_place(a, b);
+}
+
 static void hash_windows(calibration *c)
 {
     sha256 *h = sha256_new();
@@ -197,8 +233,9 @@ static void hash_windows(calibration *c)
     int n = snprintf(shape, sizeof shape, "sqz.calibration/1 %lld %lld\n", (long long)c->windows,
                      (long long)c->window);
     sha256_update(h, shape, (size_t)n);
+    if (c->lengths) sha256_update(h, c->lengths, (size_t)c->windows * sizeof *c->lengths);
     uint8_t bytes[4096];
-    int64_t total = c->windows * c->window;
+    int64_t total = calibration_tokens(c);
     for (int64_t i = 0; i < total;) {
         size_t used = 0;
         for (; i < total && used < sizeof bytes; i++, used += 4) {
@@ -210,57 +247,100 @@ static void hash_windows(calibration *c)
     sha256_final(h, c->digest);
 }
 
-static sqz_status check_options(const dataset *d, const calibration_options *o, int64_t *limit,
-                                sqz_error *err)
+static sqz_status join(const draft *drafts, int64_t n_drafts, int64_t window, int ragged,
+                       calibration *c, sqz_error *err)
 {
-    if (o->samples < 1 || o->seq_len < 2 || __builtin_mul_overflow(o->samples, o->seq_len, limit))
-        return err_set(err, ERR_USAGE,
-                       "%s: %lld calibration windows of %lld tokens; use at least 1 of at least 2",
-                       d->path, (long long)o->samples, (long long)o->seq_len);
-    if (o->shuffle) *limit = -1;
+    int64_t windows = 0, tokens = 0, k = 0;
+    for (int64_t i = 0; i < n_drafts; i++) windows += drafts[i].windows, tokens += drafts[i].ids.n;
+    piece *order = malloc((size_t)windows * sizeof *order);
+    c->ids = malloc((size_t)tokens * sizeof *c->ids);
+    c->lengths = ragged ? malloc((size_t)windows * sizeof *c->lengths) : NULL;
+    if (!order || !c->ids || (ragged && !c->lengths)) {
+        free(order);
+        calibration_free(c);
+        return err_set(err, SQZ_E_NOMEM, "no memory for %lld calibration tokens",
+                       (long long)tokens);
+    }
+    for (int64_t i = 0; i < n_drafts; i++) {
+        const int32_t *ids = drafts[i].ids.at;
+        for (int64_t j = 0; j < drafts[i].windows; j++) {
+            int64_t n = ragged ? drafts[i].lengths[j] : window;
+            order[k++] = (piece){ids, n, ((double)j + 0.5) / (double)drafts[i].windows, i};
+            ids += n;
+        }
+    }
+    qsort(order, (size_t)windows, sizeof *order, ragged ? by_length : by_place);
+    int32_t *to = c->ids;
+    for (k = 0; k < windows; k++) {
+        memcpy(to, order[k].ids, (size_t)order[k].n * sizeof *to);
+        to += order[k].n;
+        if (ragged) c->lengths[k] = (int32_t)order[k].n;
+    }
+    c->windows = windows;
+    c->window = ragged ? order[0].n : window;
+    free(order);
+    hash_windows(c);
     return SQZ_OK;
 }
 
-static sqz_status too_short(const dataset *d, int64_t tokens, const calibration *c, sqz_error *err)
+static sqz_status check_options(const calibration_part *parts, const calibration_options *o,
+                                sqz_error *err)
 {
-    return err_set(err, ERR_MODEL,
-                   "%s: %lld calibration tokens are less than one window of %lld (%lld rows left "
-                   "out because they are evaluated too); use a shorter --seq-len or more data",
-                   d->path, (long long)tokens, (long long)c->window, (long long)c->left_out);
+    int64_t limit;
+    if (o->samples < 1 || o->seq_len < 2 || o->seq_len > INT32_MAX || o->tokens < 0 ||
+        __builtin_mul_overflow(o->samples, o->seq_len, &limit))
+        return err_set(err, ERR_USAGE,
+                       "%s: %lld calibration windows of %lld tokens; use at least 1 of at least 2",
+                       parts[0].data->path, (long long)o->samples, (long long)o->seq_len);
+    return SQZ_OK;
+}
+
+sqz_status calibration_mix(calibration_part *parts, int64_t n, tokenizer *t,
+                           const calibration_options *o, calibration *out, sqz_error *err)
+{
+    calibration c = {0};
+    sqz_status st = check_options(parts, o, err);
+    if (st != SQZ_OK) return st;
+    /* Whole windows of `tokens`; rows are counted one by one, at least two tokens each. */
+    int64_t windows = !o->tokens                   ? o->samples
+                      : o->packing == PACK_ROW     ? o->tokens / 2 + 1
+                      : o->tokens / o->seq_len > 1 ? o->tokens / o->seq_len
+                                                   : 1;
+    int64_t *share = calloc((size_t)n, sizeof *share);
+    draft *drafts = calloc((size_t)n, sizeof *drafts);
+    if (!share || !drafts) st = err_set(err, SQZ_E_NOMEM, "no memory for a mix of data sets");
+    if (st == SQZ_OK) st = share_out(parts, n, windows, share, err);
+    for (int64_t i = 0; i < n && st == SQZ_OK; i++) {
+        drafts[i] =
+            (draft){.data = parts[i].data, .tokenizer = t, .options = o, .wanted = share[i]};
+        if (o->tokens)
+            drafts[i].wanted_tokens =
+                (int64_t)((double)o->tokens * (double)share[i] / (double)windows) + 1;
+        st = make_draft(&drafts[i], err);
+        parts[i].windows = drafts[i].windows;
+        parts[i].left_out = drafts[i].left_out;
+        c.left_out += drafts[i].left_out;
+        c.passed_over += drafts[i].passed_over;
+    }
+    if (st == SQZ_OK) st = join(drafts, n, o->seq_len, o->packing == PACK_ROW, &c, err);
+    for (int64_t i = 0; i < n && drafts; i++) draft_free(&drafts[i]);
+    free(drafts);
+    free(share);
+    if (st == SQZ_OK) *out = c;
+    return st;
 }
 
 sqz_status calibration_make(const dataset *d, tokenizer *t, const calibration_options *o,
                             calibration *out, sqz_error *err)
 {
-    calibration c = {.window = o->seq_len};
-    id_list ids = {0};
-    int64_t limit = -1;
-    sqz_status st = check_options(d, o, &limit, err);
-    if (st != SQZ_OK) return st;
-    uint8_t *skip = calloc((size_t)d->rows.n_rows, 1);
-    if (!skip) return err_set(err, SQZ_E_NOMEM, "%s: no memory to mark its rows", d->path);
-    if (o->leak_check && o->n_leak_check)
-        st = documents_mark_leaks(d, o->leak_check, o->n_leak_check, skip, &c.left_out, err);
-    if (st == SQZ_OK) st = documents_stream(d, t, o->frame, skip, limit, &ids, err);
-    free(skip);
-    if (st == SQZ_OK && ids.n < c.window) st = too_short(d, ids.n, &c, err);
-    if (st != SQZ_OK) {
-        ids_free(&ids);
-        return st;
-    }
-    int64_t windows = ids.n / c.window;
-    c.windows = windows < o->samples ? windows : o->samples;
-    if (o->shuffle) draw_windows(ids.at, windows, c.windows, c.window, o->seed);
-    c.ids = realloc(ids.at, (size_t)(c.windows * c.window) * sizeof *c.ids);
-    if (!c.ids) c.ids = ids.at; /* shrinking failed: the larger block serves as well */
-    hash_windows(&c);
-    *out = c;
-    return SQZ_OK;
+    calibration_part one = {.data = d, .weight = 1};
+    return calibration_mix(&one, 1, t, o, out, err);
 }
 
 void calibration_free(calibration *c)
 {
     if (!c) return;
     free(c->ids);
+    free(c->lengths);
     *c = (calibration){0};
 }

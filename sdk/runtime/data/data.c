@@ -15,8 +15,8 @@
 #include <string.h>
 
 typedef struct open_set {
-    dataset set; /* first: a dataset is one of these */
-    row_store *store;
+    dataset set;      /* first: a dataset is one of these */
+    row_store *store; /* NULL: only the digest is wanted */
     char *name;
 } open_set;
 
@@ -243,7 +243,7 @@ static sqz_status add_file(open_set *o, const char *path, const dataset_options 
         if (err && st != SQZ_E_NOMEM) err->code = ERR_MODEL;
         return st == SQZ_E_NOMEM ? st : ERR_MODEL;
     }
-    st = read_mapped(o, path, &map, with, err);
+    if (o->store) st = read_mapped(o, path, &map, with, err);
     if (st == SQZ_OK) sha256_buffer(map.data, (size_t)map.bytes, digest);
     file_map_close(&map);
     return st;
@@ -340,7 +340,7 @@ static sqz_status add_folder(open_set *o, const source *from, const dataset_opti
     for (int64_t i = 0; all && i < split->n_files && st == SQZ_OK; i++) {
         char digest[DIGEST_TEXT] = "";
         const char *inside = split->files[i] + strlen(f.path) + 1;
-        if (with->max_rows > 0 && rows_count(o->store) >= with->max_rows) break;
+        if (with->max_rows > 0 && o->store && rows_count(o->store) >= with->max_rows) break;
         st = add_file(o, split->files[i], with, digest, err);
         sha256_update(all, inside, strlen(inside) + 1);
         sha256_update(all, digest, strlen(digest) + 1);
@@ -357,23 +357,39 @@ static sqz_status add_folder(open_set *o, const source *from, const dataset_opti
     return st;
 }
 
-static sqz_status fill(open_set *o, source *from, const dataset_options *with, sqz_error *err)
+static sqz_status read_all(open_set *o, const source *from, const dataset_options *with,
+                           sqz_error *err)
 {
     _Static_assert(sizeof o->set.digest >= DIGEST_TEXT, "room for a digest");
+    if (path_is_dir(from->path)) return add_folder(o, from, with, err);
+    o->set.n_files = 1;
+    return add_file(o, from->path, with, o->set.digest, err);
+}
+
+static sqz_status fill(open_set *o, source *from, const dataset_options *with, sqz_error *err)
+{
+    sqz_status st = rows_new(&o->store, err);
+    if (st == SQZ_OK) st = read_all(o, from, with, err);
+    if (st != SQZ_OK) return st;
     o->name = from->name ? from->name : stem_of(from->path);
     o->set.path = from->path;
     from->name = from->path = NULL;
     if (!o->name) return err_set(err, SQZ_E_NOMEM, "%s: no memory", o->set.path);
-    sqz_status st = rows_new(&o->store, err);
-    if (st != SQZ_OK) return st;
-    source folder = {o->set.path, from->config, from->split, NULL};
-    if (path_is_dir(o->set.path)) {
-        st = add_folder(o, &folder, with, err);
-    } else {
-        o->set.n_files = 1;
-        st = add_file(o, o->set.path, with, o->set.digest, err);
-    }
-    return st == SQZ_OK ? find_kind(o, err) : st;
+    return find_kind(o, err);
+}
+
+sqz_status dataset_digest(const char *spec, const dataset_options *with, char digest[72],
+                          sqz_error *err)
+{
+    open_set o = {0};
+    source from = {0};
+    sqz_status st = resolve(spec, &from, err);
+    if (st == SQZ_OK) st = read_all(&o, &from, with ? with : &(dataset_options){0}, err);
+    if (st == SQZ_OK) memcpy(digest, o.set.digest, sizeof o.set.digest);
+    free(o.set.config);
+    free(o.set.split);
+    source_free(&from);
+    return st;
 }
 
 sqz_status dataset_open(const char *spec, dataset **out, sqz_error *err)

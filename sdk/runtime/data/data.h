@@ -44,6 +44,9 @@ typedef struct dataset_options {
 } dataset_options;
 sqz_status dataset_open_with(const char *spec, const dataset_options *, dataset **out,
                              sqz_error *err);
+/* The digest that dataset_open_with would give, from the bytes alone: rows are not read. */
+sqz_status dataset_digest(const char *spec, const dataset_options *, char digest[72],
+                          sqz_error *err);
 /* The FILE or FOLDER part of a spec that exists (malloc'd), or NULL. */
 char *dataset_path(const char *spec);
 void dataset_close(dataset *);
@@ -56,12 +59,24 @@ int framing_parse(const char *text, framing *out); /* 0 when the word is unknown
 sqz_status data_stream(const dataset *, tokenizer *, framing, const uint8_t *skip, int32_t **ids,
                        int64_t *n, sqz_error *err);
 
+/* How rows become windows. */
+typedef enum packing {
+    PACK_CONCAT, /* all rows, framed, are one stream that is cut into windows; the rest drops out */
+    PACK_DOCUMENT, /* each window lies inside one row; rows shorter than a window are passed over */
+    PACK_ROW       /* each row is one window, cut where it is longer; nothing is padded */
+} packing;
+int packing_parse(const char *text, packing *out); /* 0 when the word is unknown */
+
 typedef struct calibration {
-    int32_t *ids; /* [windows, window] */
-    int64_t windows, window;
-    int64_t left_out; /* rows dropped because they also occur in the evaluation data */
-    char digest[72];  /* of the ids and the shape: the key of all statistics */
+    int32_t *ids; /* the windows behind each other */
+    int64_t windows;
+    int64_t window;      /* tokens of each; with `lengths` the most of any */
+    int32_t *lengths;    /* tokens of each window, falling, or NULL: all are full */
+    int64_t left_out;    /* rows dropped because they also occur in the evaluation data */
+    int64_t passed_over; /* rows shorter than a window (PACK_DOCUMENT) */
+    char digest[72];     /* of the ids and the shape: the key of all statistics */
 } calibration;
+int64_t calibration_tokens(const calibration *);
 
 typedef struct calibration_options {
     int64_t samples; /* windows wanted; fewer when the data ends */
@@ -71,10 +86,32 @@ typedef struct calibration_options {
     framing frame;
     const dataset *const *leak_check; /* evaluation sets whose rows must not be used, or NULL */
     int64_t n_leak_check;
+    packing packing;
+    int64_t tokens; /* when set: as many windows as hold about so many tokens, not `samples` */
 } calibration_options;
 /* Rows of other kinds are rendered as text first (question and answer, context and right choice).
  * Rows whose text or question also occurs in a leak_check set are left out and counted. */
 sqz_status calibration_make(const dataset *, tokenizer *, const calibration_options *,
                             calibration *out, sqz_error *err);
+
+typedef struct calibration_part {
+    const dataset *data;
+    double weight;             /* share of the windows, relative to the other parts' */
+    int64_t windows, left_out; /* out */
+} calibration_part;
+/* Several sets in one calibration.  Each gives its share of the windows, evenly spread over the
+ * whole; one that has less gives what it has, and the others do not make up for it. */
+sqz_status calibration_mix(calibration_part *, int64_t n_parts, tokenizer *,
+                           const calibration_options *, calibration *out, sqz_error *err);
 void calibration_free(calibration *);
+
+/* "FILE", or "FILE@2,FOLDER:train@1": data sets with their weights (1 when not given).  A text that
+ * is itself a data set is one part.  Every string is malloc'd; free with mix_free. */
+typedef struct mix_spec {
+    char **specs;
+    double *weights;
+    int64_t n;
+} mix_spec;
+sqz_status mix_parse(const char *text, mix_spec *out, sqz_error *err);
+void mix_free(mix_spec *);
 #endif

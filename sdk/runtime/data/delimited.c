@@ -140,16 +140,34 @@ static int is_space(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-static int parse_int(const char *p, long long *value)
+/* An integer of 64 bits, signed or not, as it is printed. */
+static int parse_int(const char *p, char out[24])
 {
     char *end;
     while (is_space(*p)) p++;
     if (!strchr("+-0123456789", *p) || !*p) return 0;
     errno = 0;
-    *value = strtoll(p, &end, 10);
+    long long whole = strtoll(p, &end, 10);
+    int large = errno == ERANGE && *p != '-';
+    errno = large ? 0 : errno;
+    unsigned long long natural = large ? strtoull(p, &end, 10) : 0;
     if (errno || end == p) return 0;
+    if (large)
+        snprintf(out, 24, "%llu", natural);
+    else
+        snprintf(out, 24, "%lld", whole);
     while (is_space(*end)) end++;
     return !*end;
+}
+
+/* More digits than an integer of 64 bits has: kept as text, as a float would lose some. */
+static int is_long_integer(const char *p)
+{
+    char *end;
+    errno = 0;
+    strtoll(p, &end, 10);
+    while (is_space(*end)) end++;
+    return errno == ERANGE && !*end;
 }
 
 static int parse_float(const char *p, double *value)
@@ -160,7 +178,7 @@ static int parse_float(const char *p, double *value)
     if (!*digits || (!strchr(".0123456789", *digits) && strcasecmp(digits, "inf") != 0 &&
                      strcasecmp(digits, "infinity") != 0))
         return 0;
-    if (strpbrk(p, "xXpP")) return 0; /* strtod also reads hexadecimal */
+    if (strpbrk(p, "xXpP") || is_long_integer(p)) return 0; /* strtod also reads hexadecimal */
     *value = strtod(p, &end);
     if (end == p) return 0;
     while (is_space(*end)) end++;
@@ -180,7 +198,7 @@ static int all_are(const table *t, const record *rows, int64_t n_rows, int64_t k
     *missing = 0;
     for (int64_t i = 0; i < n_rows; i++) {
         int64_t n;
-        long long whole;
+        char whole[24];
         double real;
         int flag;
         const char *p = cell(t, &rows[i], k, &n);
@@ -190,7 +208,7 @@ static int all_are(const table *t, const record *rows, int64_t n_rows, int64_t k
         }
         seen++;
         if ((int64_t)strlen(p) != n) return 0;
-        if (type == COLUMN_INT && !parse_int(p, &whole)) return 0;
+        if (type == COLUMN_INT && !parse_int(p, whole)) return 0;
         if (type == COLUMN_FLOAT && !parse_float(p, &real)) return 0;
         if (type == COLUMN_BOOL && !parse_bool(p, &flag)) return 0;
     }
@@ -212,13 +230,10 @@ static sqz_status put_cell(row_store *s, const char *name, column_type type, con
                            int64_t n, sqz_error *err)
 {
     char text[40];
-    long long whole;
     double real;
     int flag;
-    if (type == COLUMN_INT && parse_int(p, &whole)) {
-        int used = snprintf(text, sizeof text, "%lld", whole);
-        return rows_put(s, name, ROW_NUMBER, text, used, err);
-    }
+    if (type == COLUMN_INT && parse_int(p, text))
+        return rows_put(s, name, ROW_NUMBER, text, (int64_t)strlen(text), err);
     if (type == COLUMN_FLOAT && parse_float(p, &real))
         return rows_put(s, name, ROW_NUMBER, text, rows_print_double(real, text), err);
     if (type == COLUMN_BOOL && parse_bool(p, &flag))

@@ -108,26 +108,25 @@ int framing_parse(const char *text, framing *out)
 
 /* Ids around each document, -1 for none.  By default what the tokenizer defines; a token that was
  * asked for by name must exist. */
-static sqz_status frame_ids(const dataset *d, const tokenizer *t, framing frame, int32_t *bos,
-                            int32_t *eos, sqz_error *err)
+sqz_status documents_frame(const dataset *d, const tokenizer *t, framing frame, frame_tokens *out,
+                           sqz_error *err)
 {
     int before = frame == FRAME_BOS || frame == FRAME_BOS_EOS;
     int after = frame == FRAME_EOS || frame == FRAME_BOS_EOS;
     if (frame == FRAME_DEFAULT && d->is_txt) tokenizer_template(t, &before, &after);
     if (frame == FRAME_DEFAULT && !d->is_txt) before = after = 1;
-    *bos = before ? tokenizer_bos(t) : -1;
-    *eos = after ? tokenizer_eos(t) : -1;
-    if (frame == FRAME_DEFAULT) return SQZ_OK;
-    if ((before && *bos < 0) || (after && *eos < 0))
+    frame_tokens f = {before ? tokenizer_bos(t) : -1, after ? tokenizer_eos(t) : -1};
+    if (frame != FRAME_DEFAULT && ((before && f.bos < 0) || (after && f.eos < 0)))
         return err_set(err, ERR_USAGE,
                        "%s: the tokenizer defines no %s token to put around documents; choose "
                        "another --document-tokens",
-                       d->path, before && *bos < 0 ? "bos" : "eos");
+                       d->path, before && f.bos < 0 ? "bos" : "eos");
+    *out = f;
     return SQZ_OK;
 }
 
-static sqz_status add_document(const dataset *d, tokenizer *t, int64_t i, text_buffer *scratch,
-                               id_list *out, sqz_error *err)
+static sqz_status add_text_of(const dataset *d, tokenizer *t, int64_t i, text_buffer *scratch,
+                              id_list *out, sqz_error *err)
 {
     const row_store *s = data_rows(d);
     int64_t n = 0, n_ids;
@@ -135,17 +134,20 @@ static sqz_status add_document(const dataset *d, tokenizer *t, int64_t i, text_b
     const char *text = d->kind == DATA_TEXT ? rows_text(s, i, "text", &n) : NULL;
     if (!text) {
         if (!document_text(d, i, scratch))
-            return err_set(err, scratch->failed ? SQZ_E_NOMEM : ERR_MODEL, "%s:%lld: %s", d->path,
-                           (long long)rows_line(s, i),
+            return err_set(err, scratch->failed ? SQZ_E_NOMEM : ERR_MODEL, "%s:%lld: %s",
+                           rows_path(s, i), (long long)rows_line(s, i),
                            scratch->failed ? "no memory for the row"
-                                           : "this row cannot be read as text; give rows with "
-                                             "\"text\", or question and answer");
+                           : d->kind == DATA_CHAT
+                               ? "messages need the model's chat template, which this version "
+                                 "does not render; give rows with \"text\""
+                               : "this row cannot be read as text; give rows with "
+                                 "\"text\", or question and answer");
         text = scratch->at;
         n = scratch->n;
     }
     sqz_status st = tokenizer_encode(t, text ? text : "", n, 0, &ids, &n_ids, err);
     if (st != SQZ_OK) {
-        err_prefix(err, "%s:%lld", d->path, (long long)rows_line(s, i));
+        err_prefix(err, "%s:%lld", rows_path(s, i), (long long)rows_line(s, i));
         return st;
     }
     int32_t *room = ids_reserve(out, n_ids);
@@ -155,20 +157,27 @@ static sqz_status add_document(const dataset *d, tokenizer *t, int64_t i, text_b
     return SQZ_OK;
 }
 
+sqz_status documents_add(const dataset *d, tokenizer *t, int64_t i, const frame_tokens *f,
+                         text_buffer *scratch, id_list *out, sqz_error *err)
+{
+    if (f->bos >= 0) ids_add(out, f->bos);
+    sqz_status st = add_text_of(d, t, i, scratch, out, err);
+    if (f->eos >= 0) ids_add(out, f->eos);
+    if (st == SQZ_OK && out->failed)
+        st = err_set(err, SQZ_E_NOMEM, "%s: no memory for its tokens", d->path);
+    return st;
+}
+
 sqz_status documents_stream(const dataset *d, tokenizer *t, framing frame, const uint8_t *skip,
                             int64_t limit, id_list *out, sqz_error *err)
 {
-    int32_t bos, eos;
+    frame_tokens f;
     text_buffer scratch = {0};
-    sqz_status st = frame_ids(d, t, frame, &bos, &eos, err);
+    sqz_status st = documents_frame(d, t, frame, &f, err);
     for (int64_t i = 0; i < d->rows.n_rows && st == SQZ_OK; i++) {
         if (skip && skip[i]) continue;
         if (limit >= 0 && out->n >= limit) break;
-        if (bos >= 0) ids_add(out, bos);
-        st = add_document(d, t, i, &scratch, out, err);
-        if (eos >= 0) ids_add(out, eos);
-        if (st == SQZ_OK && out->failed)
-            st = err_set(err, SQZ_E_NOMEM, "%s: no memory for its tokens", d->path);
+        st = documents_add(d, t, i, &f, &scratch, out, err);
     }
     text_free(&scratch);
     return st;

@@ -21,4 +21,14 @@ sqz_status documents_stream(const dataset *, tokenizer *, framing, const uint8_t
 /* Marks the rows of `calibration` that also occur in one of the sets.  skip: [rows], zeroed. */
 sqz_status documents_mark_leaks(const dataset *calibration, const dataset *const *sets,
                                 int64_t n_sets, uint8_t *skip, int64_t *n_marked, sqz_error *err);
+sqz_status documents_duplicates(const dataset *, int64_t *n, sqz_error *err);
+
+/* Appends the framed ids of one row. */
+typedef struct frame_tokens {
+    int32_t bos, eos; /* -1: none */
+} frame_tokens;
+sqz_status documents_frame(const dataset *, const tokenizer *, framing, frame_tokens *out,
+                           sqz_error *err);
+sqz_status documents_add(const dataset *, tokenizer *, int64_t row, const frame_tokens *,
+                         text_buffer *scratch, id_list *out, sqz_error *err);
 #endif
