@@ -16,8 +16,14 @@ static const cli_option options[] = {
      "weights that share a scale; -1 = a whole row (default: the method's)"},
     {"symmetric", CLI_FLAG, NULL, NULL, 0, 0, "grid symmetric around zero"},
     {"asymmetric", CLI_FLAG, NULL, NULL, 0, 0, "grid with a zero point of its own per group"},
-    {"calibration", CLI_TEXT, "FILE", NULL, 0, 0, "data set that the method may look at"},
+    {"calibration", CLI_TEXT, "DATA", NULL, 0, 0,
+     "data that the method may look at: FILE, FOLDER:SPLIT, or a mix A@2,B@1 with weights"},
     {"samples", CLI_INT, "N", "128", 1, 1e9, "calibration windows"},
+    {"tokens", CLI_INT, "N", NULL, 2, 1e12, "tokens of all windows, in place of --samples"},
+    {"packing", CLI_CHOICE, "concat|document|row", "concat", 0, 0,
+     "windows cut from all rows in one stream, from inside single rows, or one row each"},
+    {"against", CLI_LIST, "DATA", NULL, 0, 0,
+     "data sets to be evaluated later: rows that also occur there are not calibrated on"},
     {"seq-len", CLI_INT, "N", NULL, 1, 1e9,
      "tokens per calibration window (default: min(2048, the model's context))"},
     {"shuffle", CLI_FLAG, NULL, NULL, 0, 0,
@@ -89,6 +95,12 @@ static cJSON *make_calibration(const cli *c)
     cJSON_AddNumberToObject(o, "samples", (double)cli_int(c, "samples"));
     if (cli_given(c, "seq-len"))
         cJSON_AddNumberToObject(o, "seq_len", (double)cli_int(c, "seq-len"));
+    if (cli_given(c, "tokens")) cJSON_AddNumberToObject(o, "tokens", (double)cli_int(c, "tokens"));
+    cJSON_AddStringToObject(o, "packing", cli_text(c, "packing"));
+    const char *const *against;
+    int n = cli_list(c, "against", &against);
+    cJSON *exclude = cJSON_AddArrayToObject(o, "exclude");
+    for (int i = 0; i < n; i++) cJSON_AddItemToArray(exclude, cJSON_CreateString(against[i]));
     cJSON_AddBoolToObject(o, "shuffle", cli_flag(c, "shuffle"));
     cJSON_AddNumberToObject(o, "seed", (double)cli_seed(c));
     cJSON_AddStringToObject(o, "document_tokens", cli_text(c, "document-tokens"));
@@ -238,6 +250,8 @@ static sqz_status record(const cli *c, sqz_error *err)
 
 static sqz_status run(cli *c, sqz_error *err)
 {
+    if (cli_given(c, "samples") && cli_given(c, "tokens"))
+        return err_set(err, ERR_USAGE, "--samples and --tokens exclude each other");
     if (!cli_given(c, "method") || !cli_given(c, "output"))
         return err_set(err, ERR_USAGE, "--method and --output are needed");
     one_step o = {.title = "quantize", .model = c->args[0], .compute = cli_text(c, "compute")};

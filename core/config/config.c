@@ -135,6 +135,11 @@ static sqz_status extract(holder *h, sqz_error *err)
     c->calibration = json_str(calibration, "source", NULL);
     c->calibration_samples = json_int(calibration, "samples", 0);
     c->calibration_seq_len = json_int(calibration, "seq_len", 0);
+    c->calibration_tokens = json_int(calibration, "tokens", 0);
+    if (c->calibration_samples && c->calibration_tokens)
+        return err_set(err, ERR_USAGE,
+                       "%s: calibration.samples and calibration.tokens exclude each other",
+                       h->name);
     c->objectives = texts(json_get(f, "objectives"), &c->n_objectives);
     if (c->n_objectives == 0 || c->n_objectives > 8)
         return err_set(err, ERR_USAGE, "%s: objectives has %d entries, 1 to 8 are possible",

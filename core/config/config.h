@@ -33,6 +33,7 @@ typedef struct config {
     int n_datasets;
     const char *calibration;                          /* FILE or NULL = chosen by the spec */
     int64_t calibration_samples, calibration_seq_len; /* 0 = chosen by the spec */
+    int64_t calibration_tokens;                       /* 0 = by samples */
     const char *const *objectives;
     int n_objectives;
     double max_accuracy_drop, max_vram, max_bytes, max_latency_s; /* bytes, seconds */

@@ -79,16 +79,51 @@ static char *resolve_file(const char *text, const char *base_dir)
     return real ? real : path_format("%s", text);
 }
 
+/* FOLDER:SUBSET:SPLIT: the longest part before a colon that exists; n: bytes of text. */
+static char *resolve_data(const char *text, size_t n, const char *base_dir)
+{
+    char *whole = path_format("%.*s", (int)n, text), *file = resolve_file(whole, base_dir);
+    for (char *colon = strrchr(whole, ':'); colon && !path_exists(file);
+         colon = strrchr(whole, ':')) {
+        *colon = 0;
+        free(file);
+        file = resolve_file(whole, base_dir);
+    }
+    char *out = path_exists(file)
+                    ? path_format("%s%.*s", file, (int)(n - strlen(whole)), text + strlen(whole))
+                    : path_format("%.*s", (int)n, text);
+    free(file);
+    free(whole);
+    return out;
+}
+
+/* Every part of a mix A@2,B@1 that names something there, NAME= kept. */
+static char *resolve_mix(const char *text, const char *base_dir)
+{
+    char *out = path_format("%s", "");
+    for (const char *p = text; p;) {
+        size_t n = strcspn(p, ","), weight = n;
+        const char *at = memrchr(p, '@', n), *equals = memchr(p, '=', n);
+        if (at) weight = (size_t)(at - p);
+        size_t name =
+            equals && equals > p && (size_t)(equals - p) < weight ? (size_t)(equals + 1 - p) : 0;
+        char *file = resolve_data(p + name, weight - name, base_dir);
+        char *longer = path_format("%s%s%.*s%s%.*s", out, *out ? "," : "", (int)name, p, file,
+                                   (int)(n - weight), p + weight);
+        free(file);
+        free(out);
+        out = longer;
+        p = p[n] ? p + n + 1 : NULL;
+    }
+    return out;
+}
+
 static void resolve_value(cJSON *v, key_kind kind, const char *base_dir)
 {
     if (!cJSON_IsString(v)) return;
     char *whole = resolve_file(v->valuestring, base_dir), *out = NULL;
-    const char *equals = strchr(v->valuestring, '=');
-    if (kind == KEY_DATA && equals && equals > v->valuestring && !path_exists(whole)) {
-        char *file = resolve_file(equals + 1, base_dir);
-        out = path_format("%.*s=%s", (int)(equals - v->valuestring), v->valuestring, file);
-        free(file);
-    }
+    if (kind == KEY_DATA && *whole && !path_exists(whole))
+        out = resolve_mix(v->valuestring, base_dir);
     cJSON_SetValuestring(v, out ? out : whole);
     free(out);
     free(whole);

@@ -116,6 +116,14 @@ static void add_steps(const run *r, const trial *t, cJSON *job)
         cJSON_AddStringToObject(c, "source", source);
         cJSON_AddNumberToObject(c, "samples", spec_num(r->spec, "calibration_samples", 128));
         cJSON_AddNumberToObject(c, "seq_len", spec_num(r->spec, "calibration_seq_len", 2048));
+        const cJSON *given = json_get(r->config->full, "calibration");
+        static const char *const keys[] = {"packing", "shuffle", "document_tokens", "tokens"};
+        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+            const cJSON *value = json_get(given, keys[i]);
+            if (value && !cJSON_IsNull(value))
+                cJSON_AddItemToObject(c, keys[i], cJSON_Duplicate(value, 1));
+        }
+        cJSON_AddNumberToObject(c, "seed", json_num(r->config->full, "seed", 0));
         cJSON *exclude = cJSON_AddArrayToObject(c, "exclude");
         for (int i = 0; i < r->config->n_datasets; i++)
             cJSON_AddItemToArray(exclude, cJSON_CreateString(r->config->datasets[i].source));

@@ -1,6 +1,7 @@
 /* records.c - the files of a run folder besides the journal; each is whole or absent, and all can
  * be made again from the journal. */
 #include "coordinator/state.h"
+#include "data/data.h"
 #include "io/file.h"
 #include <dirent.h>
 #include <math.h>
@@ -40,15 +41,29 @@ static void add_file_digest(cJSON *to, const char *key, const char *source, sqz_
                             sqz_error *err)
 {
     char digest[DIGEST_TEXT];
-    const char *equals = strchr(source, '=');
     if (*s) return;
-    *s = sha256_file(equals && !path_exists(source) ? equals + 1 : source, digest, err);
-    if (*s == SQZ_E_IO ||
-        *s == ERR_STORAGE) { /* a missing data file is the user's input, not our disk */
-        *s = ERR_MODEL;
-        if (err) err->code = ERR_MODEL;
-    }
+    *s = dataset_digest(source, NULL, digest, err);
     if (!*s) cJSON_AddStringToObject(to, key, digest);
+}
+
+/* One data set as its digest, several as an object of digests. */
+static void add_calibration_digest(cJSON *to, const char *source, sqz_status *s, sqz_error *err)
+{
+    mix_spec mix;
+    if (*s || (*s = mix_parse(source, &mix, err))) return;
+    const dataset_options with = {.for_calibration = 1};
+    cJSON *all = cJSON_CreateObject();
+    char digest[DIGEST_TEXT];
+    for (int64_t i = 0; i < mix.n && !*s; i++) {
+        *s = dataset_digest(mix.specs[i], &with, digest, err);
+        if (!*s) cJSON_AddStringToObject(all, mix.specs[i], digest);
+    }
+    if (!*s && mix.n == 1)
+        cJSON_AddStringToObject(to, "calibration", digest);
+    else if (!*s)
+        cJSON_AddItemToObject(to, "calibration", cJSON_Duplicate(all, 1));
+    cJSON_Delete(all);
+    mix_free(&mix);
 }
 
 cJSON *records_fingerprint(const config *c, const catalogue *cat, const cJSON *spec,
@@ -62,7 +77,7 @@ cJSON *records_fingerprint(const config *c, const catalogue *cat, const cJSON *s
     for (int i = 0; i < c->n_datasets; i++)
         add_file_digest(data, c->datasets[i].name, c->datasets[i].source, &s, err);
     if (spec_str(spec, "calibration", NULL))
-        add_file_digest(f, "calibration", spec_str(spec, "calibration", NULL), &s, err);
+        add_calibration_digest(f, spec_str(spec, "calibration", NULL), &s, err);
     plugins = cJSON_AddObjectToObject(f, "plugins");
     for (int i = 0; i < catalogue_count(cat); i++) {
         const agent_info *a = catalogue_at(cat, i);

@@ -6,6 +6,7 @@
 #include "coordinator/spec.h"
 #include "tracker/tracking.h"
 #include "data/data.h"
+#include "data/folder.h"
 #include "io/file.h"
 #include <dirent.h>
 #include <math.h>
@@ -191,18 +192,14 @@ static sqz_status infer_model(builder *b)
 /* ---- the data ---------------------------------------------------------------------------------
  */
 
-static const char *file_of(const char *source)
-{
-    const char *equals = strchr(source, '=');
-    return equals && !path_exists(source) ? equals + 1 : source;
-}
-
 /* What the rows say; NULL when there is no such file. */
 static sqz_status metric_by_rows(builder *b, const char *source, const char **metric)
 {
     dataset *d = NULL;
+    char *path = dataset_path(source);
     *metric = NULL;
-    if (!path_exists(file_of(source))) return SQZ_OK;
+    if (!path) return SQZ_OK;
+    free(path);
     sqz_status s = dataset_open(source, &d, b->err);
     if (s) return s;
     *metric = d->kind == DATA_TEXT       ? "perplexity"
@@ -244,29 +241,53 @@ static sqz_status infer_data(builder *b)
     return SQZ_OK;
 }
 
-/* A file beside the primary data set that is meant for calibration; NULL = none.  In order of
- * names: calib*, valid*, *train*. */
-static char *find_calibration(const config *c)
+/* The training rows of a folder that is evaluated on another split; NULL = none. */
+static char *find_split(const char *source, const char *path)
+{
+    data_folder f;
+    char *spec = NULL;
+    dataset *evaluated = NULL;
+    if (folder_scan(path, &f, NULL)) return NULL;
+    if (!dataset_open_with(source, &(dataset_options){.max_rows = 1}, &evaluated, NULL)) {
+        const data_split *s = folder_calibration(&f, evaluated->config);
+        if (s && strcmp(s->name, evaluated->split) != 0)
+            spec = path_format("%s:%s:%s", path, s->config, s->name);
+    }
+    dataset_close(evaluated);
+    folder_free(&f);
+    return spec;
+}
+
+static int is_evaluated(const config *c, const char *path)
+{
+    int used = 0;
+    for (int i = 0; i < c->n_datasets && !used; i++) {
+        char *other = dataset_path(c->datasets[i].source);
+        used = other && !strcmp(other, path);
+        free(other);
+    }
+    return used;
+}
+
+/* A file beside `file` that is meant for calibration; NULL = none.  In order of names: calib*,
+ * valid*, *train*. */
+static char *find_beside(const config *c, const char *file)
 {
     static const char *const words[] = {"calib", "valid", "train"};
-    const char *file = file_of(c->datasets[0].source), *slash = strrchr(file, '/');
+    const char *slash = strrchr(file, '/');
     char *dir = slash ? path_format("%.*s", (int)(slash - file), file) : path_format(".");
     char *best = NULL;
     int best_rank = 3;
-    DIR *d = path_exists(file) ? opendir(dir) : NULL;
+    DIR *d = opendir(dir);
     for (struct dirent *e; d && (e = readdir(d));) {
-        const char *dot = strrchr(e->d_name, '.');
-        if (!dot || (strcmp(dot, ".jsonl") != 0 && strcmp(dot, ".txt") != 0)) continue;
+        if (format_of(e->d_name) == FORMAT_NONE) continue;
         int rank = 0;
         while (rank < 3 && !(rank < 2 ? !strncmp(e->d_name, words[rank], strlen(words[rank]))
                                       : strstr(e->d_name, words[rank]) != NULL))
             rank++;
-        int used = 0;
         char *full = path_format("%s/%s", dir, e->d_name);
-        for (int i = 0; i < c->n_datasets; i++)
-            used |= !strcmp(file_of(c->datasets[i].source), full);
         const char *best_name = best ? strrchr(best, '/') + 1 : "";
-        if (rank < 3 && !used &&
+        if (rank < 3 && !is_evaluated(c, full) &&
             (rank < best_rank || (rank == best_rank && strcmp(e->d_name, best_name) < 0))) {
             free(best);
             best = full;
@@ -280,6 +301,16 @@ static char *find_calibration(const config *c)
     return best;
 }
 
+static char *find_calibration(const config *c)
+{
+    char *path = dataset_path(c->datasets[0].source);
+    char *found = !path               ? NULL
+                  : path_is_dir(path) ? find_split(c->datasets[0].source, path)
+                                      : find_beside(c, path);
+    free(path);
+    return found;
+}
+
 static void infer_calibration(builder *b)
 {
     const config *c = b->config;
@@ -290,7 +321,7 @@ static void infer_calibration(builder *b)
     } else {
         char *found = find_calibration(c);
         add_str(b, "calibration", found,
-                found ? "a file beside the primary data set"
+                found ? "beside the primary data set"
                       : "no calib*, valid* or *train* file beside the primary data set");
         free(found);
     }
@@ -302,6 +333,11 @@ static void infer_calibration(builder *b)
     seq = spec_num(b->spec, "calibration_seq_len", seq);
     double samples = floor(262144 / seq);
     samples = samples < 128 ? 128 : samples > 1024 ? 1024 : samples;
+    if (c->calibration_tokens) { /* the job counts tokens; these are for the predictions */
+        samples = floor((double)c->calibration_tokens / seq);
+        add_given(b, "calibration_samples", "calibration.tokens", samples < 1 ? 1 : samples, 1, "");
+        return;
+    }
     add_given(b, "calibration_samples", "calibration.samples",
               c->calibration_samples ? (double)c->calibration_samples : NAN, samples,
               "about 262,144 tokens, 128 to 1024 windows");

@@ -119,13 +119,29 @@ static sqz_status save_layer(accumulator *a, int64_t tokens, char digest[DIGEST_
     return st;
 }
 
+/* One block over all windows; those of one length go together, so that nothing is padded. */
+static sqz_status run_block(accumulator *a, model *m, const calibration *c, int64_t hidden,
+                            float *states, sqz_error *err)
+{
+    sqz_status st = SQZ_OK;
+    for (int64_t i = 0; i < c->windows && st == SQZ_OK;) {
+        int64_t length = c->lengths ? c->lengths[i] : c->window, n = 1;
+        if (!c->lengths) n = c->windows;
+        while (c->lengths && i + n < c->windows && c->lengths[i + n] == length) n++;
+        st = model_block(m, a->layer, n, length, states, capture, a, err);
+        states += n * length * hidden;
+        i += n;
+    }
+    return st;
+}
+
 static sqz_status compute_layers(job_state *s, subject *subj, const calibration *c, cJSON *layers,
                                  sqz_error *err)
 {
     model *m;
     sqz_status st = subject_model(subj, &m, err);
     if (st) return st;
-    int64_t tokens = c->windows * c->window, hidden = subj->config.hidden;
+    int64_t tokens = calibration_tokens(c), hidden = subj->config.hidden;
     st = disk_check("the calibration statistics of this model",
                     (double)model_moment_bytes(&subj->config), registry_dir(s->registry),
                     "`sqz registry gc` may free some, --registry names another disk, and a method "
@@ -146,7 +162,7 @@ static sqz_status compute_layers(job_state *s, subject *subj, const calibration 
     for (int64_t l = 0; l < subj->config.layers && !st; l++) {
         char digest[DIGEST_TEXT];
         st = begin_layer(&a, &subj->config, l, err);
-        if (!st) st = model_block(m, l, c->windows, c->window, states, capture, &a, err);
+        if (!st) st = run_block(&a, m, c, hidden, states, err);
         if (a.status)
             st = err_set(err, a.status,
                          "the backend could not accumulate the statistics of block %lld",
@@ -205,7 +221,7 @@ sqz_status statistics_ensure(job_state *s, subject *subj, const calibration *c, 
     }
     cJSON_Delete(index);
     index = cJSON_CreateObject();
-    json_add_num(index, "tokens", (double)(c->windows * c->window));
+    json_add_num(index, "tokens", (double)calibration_tokens(c));
     cJSON *layers = cJSON_AddArrayToObject(index, "layers");
     sqz_status st = compute_layers(s, subj, c, layers, err);
     if (!st) st = action_put(s->registry, key, index, err);
@@ -216,7 +232,7 @@ sqz_status statistics_ensure(job_state *s, subject *subj, const calibration *c, 
     *out = (statistics){index, 0, clock_s() - start};
     job_log(s, SQZ_LOG_INFO,
             "calibration statistics computed: %lld tokens, %lld blocks, %.1f s (key %.12s)",
-            (long long)(c->windows * c->window), (long long)subj->config.layers, out->seconds, key);
+            (long long)calibration_tokens(c), (long long)subj->config.layers, out->seconds, key);
     return SQZ_OK;
 }
 

@@ -307,8 +307,12 @@ static sqz_status kl_windows(job_state *s, subject *subj, const cJSON *spec, cal
     dataset *d;
     tokenizer *tok;
     (void)s;
+    mix_spec mix; /* the calibration's, when no evaluated set is running text: its first part */
     sqz_status st = subject_tokenizer(subj, &tok, err);
-    if (!st) st = dataset_open(json_str(spec, "dataset", ""), &d, err);
+    if (!st) st = mix_parse(json_str(spec, "dataset", ""), &mix, err);
+    if (st) return st;
+    st = dataset_open(mix.specs[0], &d, err);
+    mix_free(&mix);
     if (st) return st;
     int64_t context = subj->config.context, window = json_int(spec, "window", 0);
     if (window <= 0) window = context < 256 ? context : 256;

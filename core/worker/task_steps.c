@@ -1,7 +1,6 @@
 /* task_steps.c - the walk: applies the steps of a strategy to the model, one linear at a time.
  *
- * {"task":"steps","calibration":{"source","samples","seq_len","shuffle","seed","exclude":[data
- * sets], "document_tokens"},"steps":[{"use","with","rules":[{"match","skip"|"with"}]}],"format"}
+ * {"task":"steps","calibration":{see calibrate.c},"steps":[{"use","with","rules":[{"match","skip"|"with"}]}],"format"}
  * Weights are streamed block by block; statistics come from statistics.c; results become objects of
  * the registry and one artifact per step.  A step whose key exists is not run again. Rules: `match`
  * is a shell pattern over module names ("model.layers.0.*", "*.down_proj") or roles
@@ -462,53 +461,6 @@ static sqz_status run_step_of(job_state *s, const cJSON *step, const calibration
  * ----------------------------------------------------------------------------------------------------
  */
 
-typedef struct calibration_input {
-    dataset *source, **exclude;
-    int n_exclude;
-    calibration windows;
-} calibration_input;
-
-static sqz_status open_calibration(job_state *s, const cJSON *spec, calibration_input *in,
-                                   sqz_error *err)
-{
-    subject *subj;
-    tokenizer *tok;
-    sqz_status st = job_subject(s, 0, 0, &subj, err);
-    if (st) return st;
-    st = subject_tokenizer(subj, &tok, err);
-    if (!st) st = dataset_open(json_str(spec, "source", ""), &in->source, err);
-    const cJSON *ex = json_get(spec, "exclude"), *item;
-    in->exclude = calloc((size_t)cJSON_GetArraySize(ex) + 1, sizeof *in->exclude);
-    if (!in->exclude) abort();
-    cJSON_ArrayForEach(item, ex) if (!st) st = dataset_open(
-        cJSON_IsString(item) ? item->valuestring : "", &in->exclude[in->n_exclude], err),
-                                          in->n_exclude += !st;
-    if (!st) {
-        calibration_options o = {.samples = json_int(spec, "samples", 128),
-                                 .seq_len = json_int(spec, "seq_len", 0),
-                                 .shuffle = json_bool(spec, "shuffle", 0),
-                                 .seed = (uint64_t)json_num(spec, "seed", 0),
-                                 .leak_check = (const dataset *const *)in->exclude,
-                                 .n_leak_check = in->n_exclude};
-        int64_t limit = subj->config.context;
-        if (o.seq_len <= 0) o.seq_len = limit < 2048 ? limit : 2048;
-        if (!framing_parse(json_str(spec, "document_tokens", "default"), &o.frame))
-            st = err_set(err, ERR_USAGE, "document_tokens is \"%s\"; use none, bos, eos or bos+eos",
-                         json_str(spec, "document_tokens", ""));
-        if (!st) st = calibration_make(in->source, tok, &o, &in->windows, err);
-    }
-    subject_close(subj);
-    return st;
-}
-
-static void close_calibration(calibration_input *in)
-{
-    for (int i = 0; i < in->n_exclude; i++) dataset_close(in->exclude[i]);
-    free(in->exclude);
-    if (in->source) dataset_close(in->source);
-    calibration_free(&in->windows);
-}
-
 /* Totals over the artifact as it now is, and what the chosen format would write. */
 static sqz_status summarise(job_state *s, const cJSON *task, cJSON *result, sqz_error *err)
 {
@@ -551,22 +503,26 @@ static sqz_status summarise(job_state *s, const cJSON *task, cJSON *result, sqz_
     return st;
 }
 
-static void describe_calibration(const calibration_input *in, const cJSON *steps, cJSON *result)
+static void describe_calibration(const calibrated *in, const cJSON *steps, cJSON *result)
 {
     cJSON *c = cJSON_AddObjectToObject(result, "calibration");
     int cached = 1;
-    const cJSON *step;
+    const cJSON *step, *fact;
     cJSON_ArrayForEach(step, steps)
     {
         if (!json_bool(step, "reused", 0))
             cached = cached && json_bool(step, "statistics_cached", 0);
     }
-    json_add_num(c, "tokens", (double)(in->windows.windows * in->windows.window));
+    json_add_num(c, "tokens", (double)calibration_tokens(&in->windows));
     json_add_num(c, "windows", (double)in->windows.windows);
     json_add_num(c, "seq_len", (double)in->windows.window);
     cJSON_AddStringToObject(c, "hash", in->windows.digest);
     cJSON_AddBoolToObject(c, "cached", cached);
+    cJSON_AddBoolToObject(c, "windows_cached", in->cached);
     json_add_num(c, "left_out", (double)in->windows.left_out);
+    json_add_num(c, "passed_over", (double)in->windows.passed_over);
+    cJSON_ArrayForEach(fact, in->facts)
+        cJSON_AddItemToObject(c, fact->string, cJSON_Duplicate(fact, 1));
 }
 
 /* Layers and seconds of all steps, side by side for readers who want one list. */
@@ -592,10 +548,10 @@ static void collect(const cJSON *steps, double load_s, cJSON *result)
 sqz_status task_steps(job_state *s, const cJSON *task, cJSON *result, sqz_error *err)
 {
     double start = clock_s();
-    calibration_input in = {0};
+    calibrated in = {0};
     const cJSON *spec = json_get(task, "calibration"), *step;
     sqz_status st = job_base(s, err);
-    if (!st && spec) st = open_calibration(s, spec, &in, err);
+    if (!st && spec) st = calibrate(s, spec, &in, err);
     double load_s = clock_s() - start;
     cJSON *records = cJSON_CreateArray();
     cJSON_ArrayForEach(step, json_get(task, "steps"))
@@ -615,6 +571,6 @@ sqz_status task_steps(job_state *s, const cJSON *task, cJSON *result, sqz_error 
     } else {
         cJSON_Delete(records);
     }
-    close_calibration(&in);
+    calibrated_free(&in);
     return st;
 }

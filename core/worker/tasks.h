@@ -35,6 +35,16 @@ sqz_status task_export(job_state *, const cJSON *task, cJSON *result, sqz_error 
  * format NULL = the best one. */
 int64_t export_bytes(job_state *, subject *, const char *format);
 
+/* ---- calibrate.c: the windows that methods are calibrated on, from the data or the registry ---- */
+typedef struct calibrated {
+    calibration windows;
+    cJSON *facts; /* {"sources":[{"source","split","weight","rows","windows","left_out","overlap"}],
+                     "packing"} */
+    int cached;   /* found, not tokenized now */
+} calibrated;
+sqz_status calibrate(job_state *, const cJSON *spec, calibrated *out, sqz_error *err);
+void calibrated_free(calibrated *);
+
 /* ---- statistics.c: second moments of every linear's inputs, once per (model, calibration) ---------- */
 typedef struct statistics {
     cJSON *index; /* {"tokens","layers":[object digest per block]} */

@@ -7,6 +7,12 @@
 /* ---- rows as text -------------------------------------------------------------------------------
  */
 
+const char *const document_fields[] = {"text",    "question", "answer",       "ctx",
+                                       "query",   "context",  "continuation", "context_options",
+                                       "endings", "choices",  "label",        "gold",
+                                       "messages"};
+const int64_t document_n_fields = sizeof document_fields / sizeof *document_fields;
+
 const char *document_choices(const row_store *s, int64_t i)
 {
     if (rows_list_length(s, i, "endings") >= 0) return "endings";

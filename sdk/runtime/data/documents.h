@@ -6,6 +6,10 @@
 
 row_store *data_rows(const dataset *);
 
+/* The top-level fields that document_text reads: all that calibration needs of a set. */
+extern const char *const document_fields[];
+extern const int64_t document_n_fields;
+
 /* Index of the right choice (label, answer or gold; a number or a letter), or -1. */
 int64_t document_gold(const row_store *, int64_t row, int64_t n_choices);
 /* Name of the row's list of choices, or NULL. */

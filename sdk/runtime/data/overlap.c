@@ -79,7 +79,8 @@ typedef struct visit {
     hash_set *add;         /* every run goes here, or NULL */
     const hash_set *known; /* a run in here makes the row overlap, or NULL */
     hash_set *shared;      /* and goes here, or NULL */
-    int is_long, overlaps;
+    int64_t runs, hits;    /* of all rows so far */
+    int is_long, overlaps; /* of this row */
 } visit;
 
 static void end_word(window *w, uint64_t *word, int *in_word, visit *v)
@@ -91,9 +92,11 @@ static void end_word(window *w, uint64_t *word, int *in_word, visit *v)
     if (w->n < OVERLAP_WORDS) return;
     uint64_t h = run_hash(w);
     v->is_long = 1;
+    v->runs++;
     if (v->add) set_add(v->add, h);
     if (!v->known || !set_has(v->known, h)) return;
     v->overlaps = 1;
+    v->hits++;
     if (v->shared) set_add(v->shared, h);
 }
 
@@ -165,28 +168,28 @@ static sqz_status mark_exact(const dataset *a, const dataset *const *b, int64_t 
     return st;
 }
 
+/* Memory is that of b's runs: b is the smaller side, what is evaluated. */
 sqz_status overlap_measure(const dataset *a, const dataset *const *b, int64_t n_b, overlap *out,
                            sqz_error *err)
 {
-    hash_set in_a = {0}, in_b = {0}, shared = {0};
+    hash_set in_b = {0}, shared = {0};
     overlap o = {0};
-    visit first = {.add = &in_a};
     overlap_side ignored = {0};
-    visit_set(a, &first, &ignored);
-    visit of_b = {.add = &in_b, .known = &in_a, .shared = &shared};
+    visit fill = {.add = &in_b}, of_a = {.known = &in_b, .shared = &shared},
+          of_b = {.known = &shared};
     sqz_status st = mark_exact(a, b, n_b, &o.a.exact_rows, err);
+    for (int64_t k = 0; k < n_b; k++) visit_set(b[k], &fill, &ignored);
+    visit_set(a, &of_a, &o.a);
     for (int64_t k = 0; k < n_b && st == SQZ_OK; k++) {
         visit_set(b[k], &of_b, &o.b);
         st = mark_exact(b[k], &a, 1, &o.b.exact_rows, err);
     }
-    visit of_a = {.known = &in_b};
-    visit_set(a, &of_a, &o.a);
-    o.a.ngrams = (int64_t)in_a.n;
-    o.b.ngrams = (int64_t)in_b.n;
-    o.a.shared_ngrams = o.b.shared_ngrams = (int64_t)shared.n;
-    if (st == SQZ_OK && (in_a.failed || in_b.failed || shared.failed))
+    o.a.runs = of_a.runs;
+    o.a.shared_runs = of_a.hits;
+    o.b.runs = of_b.runs;
+    o.b.shared_runs = of_b.hits;
+    if (st == SQZ_OK && (in_b.failed || shared.failed))
         st = err_set(err, SQZ_E_NOMEM, "%s: no memory to compare its rows", a->path);
-    free(in_a.slots);
     free(in_b.slots);
     free(shared.slots);
     if (st == SQZ_OK) *out = o;

@@ -10,10 +10,10 @@
 enum { OVERLAP_WORDS = 13 };
 
 typedef struct overlap_side {
-    int64_t rows, long_rows;       /* long: of at least 13 words in one field */
-    int64_t exact_rows;            /* whose text or question also occurs in the other side */
-    int64_t overlapping_rows;      /* that share 13 words in a row with the other side */
-    int64_t ngrams, shared_ngrams; /* different runs of 13 words */
+    int64_t rows, long_rows;   /* long: of at least 13 words in one field */
+    int64_t exact_rows;        /* whose text or question also occurs in the other side */
+    int64_t overlapping_rows;  /* that share 13 words in a row with the other side */
+    int64_t runs, shared_runs; /* of 13 words, counted as often as they stand there */
 } overlap_side;
 
 typedef struct overlap {
