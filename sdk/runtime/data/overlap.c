@@ -4,6 +4,7 @@
  * to be taken for equal wrongly, far below what the figures are read for. */
 #include "data/overlap.h"
 #include "data/documents.h"
+#include "tokenizer/unicode.h"
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
