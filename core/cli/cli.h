@@ -93,6 +93,7 @@ extern const command cmd_run, cmd_sync, cmd_plan, cmd_quantize, cmd_eval, cmd_ge
     cmd_registry_show, cmd_registry_tag, cmd_registry_verify, cmd_registry_gc, cmd_report,
     cmd_schema, cmd_worker, cmd_help, cmd_version, cmd_plugin_new, cmd_plugin_check;
 
+extern const command cmd_data_stats, cmd_data_show;
 extern const command cmd_completions, cmd_man, cmd_explain, cmd_top, cmd_doctor,
     cmd_plugin_why;
 

@@ -19,6 +19,7 @@ const command *const cli_commands[] = {
     &cmd_report,        &cmd_sync,         &cmd_quantize,
     &cmd_eval,          &cmd_bench,        &cmd_generate,
     &cmd_logits,        &cmd_tokenize,     &cmd_estimate,
+    &cmd_data_stats,    &cmd_data_show,
     &cmd_plugin_list,   &cmd_plugin_info,  &cmd_plugin_why,
     &cmd_plugin_new,    &cmd_plugin_check, &cmd_registry_ls,
     &cmd_registry_show, &cmd_registry_tag, &cmd_registry_verify,
