@@ -424,6 +424,23 @@ static sqz_status build_tree(json_doc *d, sqz_error *err)
     return check_tree(d, d->root, err);
 }
 
+/* The text of every number beside its value; the scanner noted where it (or its key) begins. */
+static sqz_status keep_numbers(json_doc *d, sqz_error *err)
+{
+    for (int64_t i = 0; i < d->n; i++) {
+        cJSON *item = (cJSON *)(uintptr_t)d->items[i];
+        if (!cJSON_IsNumber(item)) continue;
+        const char *p = d->text + d->offsets[i];
+        if (*p == '"') { /* the key: its end, the colon, the value */
+            for (p++; *p != '"'; p++) p += *p == '\\';
+            p += 1 + strspn(p + 1, " \t\r\n:");
+        }
+        item->valuestring = strndup(p, strspn(p, "+-.0123456789eE"));
+        if (!item->valuestring) return err_set(err, SQZ_E_NOMEM, "%s: no memory", d->name);
+    }
+    return SQZ_OK;
+}
+
 sqz_status json_parse(const char *text, int64_t bytes, int flags, const char *name, json_doc **out,
                       sqz_error *err)
 {
@@ -444,6 +461,7 @@ sqz_status json_parse(const char *text, int64_t bytes, int flags, const char *na
         st = scan_text(&s);
     }
     if (st == SQZ_OK) st = build_tree(d, err);
+    if (st == SQZ_OK && (flags & JSON_NUMBER_TEXT)) st = keep_numbers(d, err);
     if (st != SQZ_OK) {
         json_free(d);
         return st;

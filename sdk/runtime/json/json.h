@@ -9,7 +9,10 @@
 #include "error/error.h"
 #include <cjson/cJSON.h>
 
-enum { JSON_COMMENTS = 1 };
+enum {
+    JSON_COMMENTS = 1,
+    JSON_NUMBER_TEXT = 2 /* numbers keep how they were written in valuestring: 1.0 is not 1 */
+};
 
 typedef struct json_doc json_doc; /* the tree with the text position of every value */
 sqz_status json_parse(const char *text, int64_t bytes, int flags, const char *name, json_doc **out,
