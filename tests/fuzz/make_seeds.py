@@ -55,6 +55,20 @@ def affines():
     write("affine", "two", st({**affine(2, 1, 16, 16, 1), **affine(8, 1, 4, 2, 128, "m.k")}))
 
 
+def jinja():
+    """The templates and programs of the chat tests, and their expressions in a few files."""
+    import sys
+    sys.path.insert(0, os.path.join(HERE, "..", "golden", "chat"))
+    import corpus
+    for name, text in corpus.TEMPLATES.items():
+        write("jinja", name, text)
+    each = corpus.expressions()
+    for i in range(0, len(each), 24):
+        write("jinja", f"expressions_{i // 24:02}", "".join("{{ %s }}" % e for e in each[i:i + 24]))
+    for i in range(0, len(corpus.PROGRAMS), 8):
+        write("jinja", f"programs_{i // 8}", "\n".join(corpus.PROGRAMS[i:i + 8]))
+
+
 def model_configs():
     llama = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
              "num_key_value_heads": 1, "intermediate_size": 32, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 1e4, "bos_token_id": 0,
@@ -234,6 +248,11 @@ def dictionaries():
         "report": ['"members":[', '"metrics":{', '"label":', '"quality":', '"bytes":', '"path":', '"steps":[', '"objectives":[', '"baseline":{', '"outcome":', '"rungs":{',
                    '<fuzz>', '</script><fuzz>', '\\x1b]', '](javascript:', '../', '\\x00'],
         "affine": ['.header', '.codes', '.scales', '.zeros', 'I64', 'U8', 'F16', '"data_offsets":', '"shape":', '\\x00\\x7c', '\\xff\\xff\\xff\\xff'],
+        "jinja": ("{{ }} {% %} {# #} {%- -%} | ~ ** // == != [: :: ' [::-1] abs and attribute break capitalize center changed content continue count cycle default "
+                   'defined dict dictsort elif else endfilter endfor endgeneration endif endmacro endraw endset endswith endwith equalto even false filter find first '
+                   'float for generation if in indent index int is items iterable join last length list loop lower macro map mapping max messages messages[0] min '
+                   'namespace none not number odd or partition previtem raise_exception range raw reject rejectattr removeprefix replace reverse role round rsplit safe '
+                   'select selectattr sequence set sort split splitlines startswith strftime_now string sum title tojson tool_calls trim true undefined unique upper with ').split(),
         "index": ['"weight_map":', '"metadata":', 's1.safetensors', '../', '/', '..', '/proc/self/exe', '\\u002e\\u002e\\u002f'],
     }
     def quote(word):
@@ -242,7 +261,7 @@ def dictionaries():
         return "".join(c if " " <= c <= "~" and c not in '"\\' else f"\\x{ord(c):02x}" for c in word)
     os.makedirs(os.path.join(HERE, "dicts"), exist_ok=True)
     for name, list_ in words.items():
-        extra = [] if name in ("json", "stamp") else words["json"]
+        extra = [] if name in ("json", "stamp", "jinja") else words["json"]
         if name == "json":
             continue
         with open(os.path.join(HERE, "dicts", name + ".dict"), "w", encoding="utf-8") as f:
@@ -250,5 +269,5 @@ def dictionaries():
 
 
 if __name__ == "__main__":
-    for make in (safetensors, affines, model_configs, tokenizers, pipelines, datasets, journals, channels, stamps, indexes, reports, dictionaries):
+    for make in (safetensors, affines, jinja, model_configs, tokenizers, pipelines, datasets, journals, channels, stamps, indexes, reports, dictionaries):
         make()

@@ -34,7 +34,7 @@ typedef struct token_list {
 } token_list;
 
 /* Cuts the source into tokens, the last one T_END; fails through the run. */
-void lex(run *, const char *source, int64_t bytes, token_list *out);
+void jinja_lex(run *, const char *source, int64_t bytes, token_list *out);
 
 /* ---- tree ------------------------------------------------------------------------------------ */
 typedef enum node_kind {
@@ -132,7 +132,7 @@ struct jinja {
 const char *jinja_find(const struct jinja *, const char *text, int64_t n);
 const char *jinja_name(struct jinja *, const char *text, int64_t n);
 /* Builds t->body; fails through the run. */
-void parse(run *, struct jinja *t, const token_list *);
+void jinja_parse(run *, struct jinja *t, const token_list *);
 /* expression.c, for parse.c */
 typedef struct parser {
     run *r;
@@ -148,7 +148,7 @@ node *parse_expression(parser *);
 /* A tuple without parentheses; conditions: `a if b else c` may be in it. */
 node *parse_tuple(parser *, int conditions, const char *stop);
 node *parse_filters(parser *, node *operand, int first_without_pipe);
-void advance(parser *); /* to the next token, never past the end */
+void parser_advance(parser *); /* to the next token, never past the end */
 int at_sign(const parser *, const char *sign);
 int at_word(const parser *, const char *word);
 int take_sign(parser *, const char *sign); /* and advance */

@@ -52,5 +52,6 @@ value string_method_call(run *, int which, value self, const arguments *);
 /* sort.c */
 /* In place, stable; key: attribute path or undefined. */
 void sort_values(run *, list *, value attribute, int reverse, int case_sensitive);
-value attribute_path(run *, value object, value path); /* "a.b.0" */
+/* path: "a.b.0"; what is missing on the way becomes the fallback, unless that is none. */
+value attribute_path(run *, value object, value path, value fallback);
 #endif

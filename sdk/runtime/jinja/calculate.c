@@ -13,8 +13,9 @@ static value look_up(run *r, const scope *s, const char *name)
     if (v) return *v;
     int which = function_find(name, (int64_t)strlen(name));
     if (which >= 0) return (value){.type = V_FUNCTION, .which = (uint16_t)which};
-    if (!strcmp(name, "cycler") || !strcmp(name, "joiner") || !strcmp(name, "lipsum"))
-        return run_fail(r, SQZ_E_UNSUPPORTED, "the function \"%s\" is not supported", name);
+    if (!strcmp(name, "cycler") || !strcmp(name, "joiner") || !strcmp(name, "lipsum") ||
+        !strcmp(name, "self"))
+        return run_fail(r, SQZ_E_UNSUPPORTED, "\"%s\" is not supported", name);
     return value_undefined(name, (int64_t)strlen(name));
 }
 
@@ -41,9 +42,6 @@ value attribute_get(run *r, value object, value name)
     if (found) return v;
     if (object.type == V_MACRO && value_is_str(name, "name"))
         return value_str(object.macro->node->name, (int64_t)strlen(object.macro->node->name));
-    if (name.n > 1 && name.at[0] == '_' && name.at[1] == '_')
-        return run_fail(r, ERR_MODEL, "access to \"%.*s\" is refused",
-                        name.n > 80 ? 80 : (int)name.n, name.at);
     return value_undefined(name.at, name.n);
 }
 
@@ -63,10 +61,10 @@ value item_get(run *r, value object, value key)
 
 static value slice(run *r, scope *s, const node *n)
 {
-    value object = calculate(r, s, n->a);
-    value from = n->b ? calculate(r, s, n->b) : value_none();
-    value to = n->c ? calculate(r, s, n->c) : value_none();
-    value step = n->d ? calculate(r, s, n->d) : value_none();
+    value object = run_expression(r, s, n->a);
+    value from = n->b ? run_expression(r, s, n->b) : value_none();
+    value to = n->c ? run_expression(r, s, n->c) : value_none();
+    value step = n->d ? run_expression(r, s, n->d) : value_none();
     if (r->failed) return object;
     if (object.type == V_UNDEFINED) return fail_undefined(r, object);
     return value_slice(r, object, from, to, step);
@@ -78,19 +76,19 @@ static void collect(run *r, scope *s, const node *n, arguments *a)
 {
     a->n = (int)n->n;
     a->n_named = (int)n->n_values;
-    for (int i = 0; i < a->n && !r->failed; i++) a->at[i] = calculate(r, s, n->items[i]);
+    for (int i = 0; i < a->n && !r->failed; i++) a->at[i] = run_expression(r, s, n->items[i]);
     for (int i = 0; i < a->n_named && !r->failed; i++) {
         a->names[a->n + i] = n->keywords[i];
         for (int k = 0; k < i; k++)
             if (n->keywords[k] == n->keywords[i])
                 run_fail(r, ERR_MODEL, "the argument %s is given twice", n->keywords[i]);
-        a->at[a->n + i] = calculate(r, s, n->values[i]);
+        a->at[a->n + i] = run_expression(r, s, n->values[i]);
     }
 }
 
 static value call(run *r, scope *s, const node *n)
 {
-    value callee = calculate(r, s, n->a);
+    value callee = run_expression(r, s, n->a);
     arguments a = {.n = 0};
     if (!r->failed) collect(r, s, n, &a);
     if (r->failed) return callee;
@@ -124,7 +122,7 @@ value apply_filters(run *r, scope *s, const node *n, value text)
 
 static value test(run *r, scope *s, const node *n)
 {
-    value operand = calculate(r, s, n->a);
+    value operand = run_expression(r, s, n->a);
     arguments a = {.n = 0};
     if (!r->failed) collect(r, s, n, &a);
     if (r->failed) return operand;
@@ -307,9 +305,9 @@ static int compare_one(run *r, operator_kind op, value a, value b)
 
 static value compare(run *r, scope *s, const node *n)
 {
-    value left = calculate(r, s, n->a);
+    value left = run_expression(r, s, n->a);
     for (int64_t i = 0; i < n->n && !r->failed; i++) {
-        value right = calculate(r, s, n->items[i]);
+        value right = run_expression(r, s, n->items[i]);
         if (r->failed || !compare_one(r, n->ops[i], left, right)) return value_bool(0);
         left = right;
     }
@@ -322,7 +320,7 @@ static value concat(run *r, scope *s, const node *n)
 {
     text_buffer text = {0};
     for (int64_t i = 0; i < n->n && !r->failed; i++) {
-        value v = calculate(r, s, n->items[i]);
+        value v = run_expression(r, s, n->items[i]);
         if (!r->failed) value_print(r, v, &text);
         if (text.n > r->output_limit) run_fail(r, ERR_MODEL, "a string longer than the limit");
     }
@@ -333,7 +331,7 @@ static value collection(run *r, scope *s, const node *n)
 {
     value out = value_list_new(r, n->kind == N_TUPLE ? V_TUPLE : V_LIST, n->n);
     for (int64_t i = 0; i < n->n && !r->failed; i++)
-        list_add(r, out.list, calculate(r, s, n->items[i]));
+        list_add(r, out.list, run_expression(r, s, n->items[i]));
     return out;
 }
 
@@ -341,8 +339,8 @@ static value dictionary(run *r, scope *s, const node *n)
 {
     value out = value_dict_new(r, V_DICT);
     for (int64_t i = 0; i < n->n && !r->failed; i++) {
-        value key = calculate(r, s, n->items[i]);
-        value v = calculate(r, s, n->values[i]);
+        value key = run_expression(r, s, n->items[i]);
+        value v = run_expression(r, s, n->values[i]);
         if (!r->failed) dict_put(r, out.dict, key, v);
     }
     return out;
@@ -350,10 +348,11 @@ static value dictionary(run *r, scope *s, const node *n)
 
 static value condition(run *r, scope *s, const node *n)
 {
-    value v = calculate(r, s, n->b);
+    value v = run_expression(r, s, n->b);
     if (r->failed) return v;
-    if (value_true(v)) return calculate(r, s, n->a);
-    return n->c ? calculate(r, s, n->c) : value_undefined("the value of an if without else", 31);
+    if (value_true(v)) return run_expression(r, s, n->a);
+    return n->c ? run_expression(r, s, n->c)
+                : value_undefined("the value of an if without else", 31);
 }
 
 static value calculate_one(run *r, scope *s, const node *n)
@@ -373,11 +372,11 @@ static value calculate_one(run *r, scope *s, const node *n)
     case N_TEST: return test(r, s, n);
     default: break;
     }
-    a = calculate(r, s, n->a);
+    a = run_expression(r, s, n->a);
     if (r->failed) return a;
     switch (n->kind) {
-    case N_AND: return value_true(a) ? calculate(r, s, n->b) : a;
-    case N_OR: return value_true(a) ? a : calculate(r, s, n->b);
+    case N_AND: return value_true(a) ? run_expression(r, s, n->b) : a;
+    case N_OR: return value_true(a) ? a : run_expression(r, s, n->b);
     case N_NOT: return value_bool(!value_true(a));
     case N_NEGATE: return negate(r, a, -1);
     case N_PLUS: return negate(r, a, 1);
@@ -385,14 +384,14 @@ static value calculate_one(run *r, scope *s, const node *n)
     case N_FILTER: return filter(r, s, n, a);
     default: break;
     }
-    b = calculate(r, s, n->b);
+    b = run_expression(r, s, n->b);
     if (r->failed) return b;
     return n->kind == N_ITEM ? item_get(r, a, b) : arithmetic(r, n->op, a, b);
 }
 
-value calculate(run *r, scope *s, const node *n)
+value run_expression(run *r, scope *s, const node *n)
 {
-    if (r->failed || !enter(r)) return value_undefined(NULL, 0);
+    if (r->failed || !run_enter(r)) return value_undefined(NULL, 0);
     r->line = n->line;
     value v = calculate_one(r, s, n);
     r->depth--;

@@ -11,10 +11,10 @@ enum {
     MAX_DEPTH = 600, /* nested nodes and macro calls */
     MAX_TEMPLATE = 1 << 20
 };
-static const int64_t DEFAULT_OUTPUT = 64 << 20, DEFAULT_MEMORY = 512 << 20,
+static const int64_t DEFAULT_OUTPUT = 64 << 20, DEFAULT_MEMORY = 256 << 20,
                      DEFAULT_STEPS = 50000000, TEMPLATE_MEMORY = 256 << 20;
 
-int enter(run *r)
+int run_enter(run *r)
 {
     if (++r->depth > MAX_DEPTH)
         run_fail(r, ERR_MODEL, "calls are nested too deeply (%d levels)", MAX_DEPTH);
@@ -110,12 +110,12 @@ static value capture_here(run *r, scope *s, const node *body)
 {
     text_buffer text = {0}, *outer = r->out;
     r->out = &text;
-    execute(r, s, body);
+    run_statement(r, s, body);
     r->out = outer;
     return value_take(r, &text);
 }
 
-value capture(run *r, scope *parent, const node *body)
+value run_capture(run *r, scope *parent, const node *body)
 {
     scope *s = scope_new(r, parent);
     return r->failed ? value_undefined(NULL, 0) : capture_here(r, s, body);
@@ -126,7 +126,7 @@ value capture(run *r, scope *parent, const node *body)
 /* What the condition of a loop lets through. */
 static value loop_items(run *r, scope *s, const node *n)
 {
-    value all = calculate(r, s, n->b);
+    value all = run_expression(r, s, n->b);
     if (r->failed) return all;
     all = value_iterate(r, all);
     if (r->failed || !n->e) return all;
@@ -135,7 +135,7 @@ static value loop_items(run *r, scope *s, const node *n)
         scope *pass = scope_new(r, s);
         if (!pass) break;
         assign(r, pass, n->a, all.list->at[i]);
-        if (value_true(calculate(r, pass, n->e))) list_add(r, kept.list, all.list->at[i]);
+        if (value_true(run_expression(r, pass, n->e))) list_add(r, kept.list, all.list->at[i]);
     }
     return kept;
 }
@@ -145,17 +145,15 @@ static leave run_for(run *r, scope *s, const node *n)
     value items = loop_items(r, s, n);
     loop *l = take(r, (int64_t)sizeof *l);
     if (r->failed || !l) return LEAVE_NOT;
-    const value *around = scope_find(s, r->template->loop);
-    int depth = around && around->type == V_LOOP ? around->loop->depth : 0;
-    *l = (loop){.items = items.list, .depth = depth + 1};
+    *l = (loop){.items = items.list};
     for (l->at = 0; l->at < items.list->n && !r->failed; l->at++) {
         scope *pass = scope_new(r, s);
         if (!pass) break;
         scope_set(r, pass, r->template->loop, (value){.type = V_LOOP, .loop = l});
         assign(r, pass, n->a, items.list->at[l->at]);
-        if (execute(r, pass, n->c) == LEAVE_BREAK) break;
+        if (run_statement(r, pass, n->c) == LEAVE_BREAK) break;
     }
-    if (items.list->n == 0 && n->d && !r->failed) return execute(r, scope_new(r, s), n->d);
+    if (items.list->n == 0 && n->d && !r->failed) return run_statement(r, scope_new(r, s), n->d);
     return LEAVE_NOT;
 }
 
@@ -166,9 +164,8 @@ value loop_attribute(run *r, value v, value name)
     const struct {
         const char *name;
         int64_t value;
-    } numbers[] = {{"index", i + 1},         {"index0", i}, {"revindex", n - i},
-                   {"revindex0", n - i - 1}, {"length", n}, {"depth", l->depth},
-                   {"depth0", l->depth - 1}};
+    } numbers[] = {{"index", i + 1}, {"index0", i}, {"revindex", n - i}, {"revindex0", n - i - 1},
+                   {"length", n},    {"depth", 1},  {"depth0", 0}};
     for (size_t k = 0; k < sizeof numbers / sizeof *numbers; k++)
         if (value_is_str(name, numbers[k].name)) return value_int(numbers[k].value);
     if (value_is_str(name, "first")) return value_bool(i == 0);
@@ -222,10 +219,10 @@ value macro_call(run *r, const macro *m, const arguments *a)
         if (has_argument(a, (int)i, name))
             v = argument(a, (int)i, name, v);
         else if (fallback >= 0)
-            v = calculate(r, s, n->values[fallback]);
+            v = run_expression(r, s, n->values[fallback]);
         scope_set(r, s, name, v);
     }
-    if (!enter(r)) return value_undefined(NULL, 0);
+    if (!run_enter(r)) return value_undefined(NULL, 0);
     value text = capture_here(r, s, n->c);
     r->depth--;
     return text;
@@ -244,25 +241,25 @@ static void define_macro(run *r, scope *s, const node *n)
 static leave run_body(run *r, scope *s, const node *n)
 {
     leave l = LEAVE_NOT;
-    for (int64_t i = 0; i < n->n && !l && !r->failed; i++) l = execute(r, s, n->items[i]);
+    for (int64_t i = 0; i < n->n && !l && !r->failed; i++) l = run_statement(r, s, n->items[i]);
     return l;
 }
 
 static leave run_if(run *r, scope *s, const node *n)
 {
     for (int64_t i = 0; i + 1 < n->n && !r->failed; i += 2) {
-        value v = calculate(r, s, n->items[i]);
-        if (!r->failed && value_true(v)) return execute(r, s, n->items[i + 1]);
+        value v = run_expression(r, s, n->items[i]);
+        if (!r->failed && value_true(v)) return run_statement(r, s, n->items[i + 1]);
     }
-    return n->d && !r->failed ? execute(r, s, n->d) : LEAVE_NOT;
+    return n->d && !r->failed ? run_statement(r, s, n->d) : LEAVE_NOT;
 }
 
 static leave run_with(run *r, scope *s, const node *n)
 {
     scope *inner = scope_new(r, s);
     for (int64_t i = 0; i < n->n && !r->failed; i++)
-        assign(r, inner, n->items[i], calculate(r, s, n->values[i]));
-    return r->failed ? LEAVE_NOT : execute(r, inner, n->c);
+        assign(r, inner, n->items[i], run_expression(r, s, n->values[i]));
+    return r->failed ? LEAVE_NOT : run_statement(r, inner, n->c);
 }
 
 static leave run_one(run *r, scope *s, const node *n)
@@ -278,24 +275,24 @@ static leave run_one(run *r, scope *s, const node *n)
     case N_CONTINUE: return LEAVE_CONTINUE;
     case N_MACRO: define_macro(r, s, n); return LEAVE_NOT;
     case N_SET:
-        v = calculate(r, s, n->b);
+        v = run_expression(r, s, n->b);
         if (!r->failed) assign(r, s, n->a, v);
         return LEAVE_NOT;
     case N_SET_BODY:
-        v = apply_filters(r, s, n->b, capture(r, s, n->c));
+        v = apply_filters(r, s, n->b, run_capture(r, s, n->c));
         if (!r->failed) assign(r, s, n->a, v);
         return LEAVE_NOT;
-    case N_FILTERED: v = apply_filters(r, s, n->b, capture(r, s, n->c)); break;
-    case N_SCOPED: v = capture(r, s, n->c); break;
-    default: v = calculate(r, s, n->a); break; /* N_PRINT */
+    case N_FILTERED: v = apply_filters(r, s, n->b, run_capture(r, s, n->c)); break;
+    case N_SCOPED: v = run_capture(r, s, n->c); break;
+    default: v = run_expression(r, s, n->a); break; /* N_PRINT */
     }
     if (!r->failed) put(r, v);
     return LEAVE_NOT;
 }
 
-leave execute(run *r, scope *s, const node *n)
+leave run_statement(run *r, scope *s, const node *n)
 {
-    if (r->failed || !enter(r)) return LEAVE_NOT;
+    if (r->failed || !run_enter(r)) return LEAVE_NOT;
     r->line = n->line;
     leave l = run_one(r, s, n);
     r->depth--;
@@ -363,8 +360,8 @@ sqz_status jinja_compile(const char *text, int64_t bytes, const char *title, jin
     t->varargs = jinja_name(t, "varargs", 7);
     t->kwargs = jinja_name(t, "kwargs", 6);
     if (!t->loop || !t->caller || !t->varargs || !t->kwargs) run_fail(&r, SQZ_E_NOMEM, "no memory");
-    if (!r.failed) lex(&r, source, n, &tokens);
-    if (!r.failed) parse(&r, t, &tokens);
+    if (!r.failed) jinja_lex(&r, source, n, &tokens);
+    if (!r.failed) jinja_parse(&r, t, &tokens);
     t->nodes = r.memory;
     if (r.failed) {
         jinja_free(t);
@@ -410,7 +407,7 @@ sqz_status jinja_render(const jinja *t, const cJSON *variables, const jinja_limi
     r.steps = l.steps > 0 ? l.steps : DEFAULT_STEPS;
     r.now_s = l.now_s ? l.now_s : (int64_t)time(NULL);
     scope *given = scope_of_variables(&r, variables);
-    if (!r.failed) execute(&r, scope_new(&r, given), t->body);
+    if (!r.failed) run_statement(&r, scope_new(&r, given), t->body);
     if (!r.failed) text_add(&out, "", 1);
     if (out.failed) run_fail(&r, SQZ_E_NOMEM, "no memory for the text");
     arena_free(&r.memory);

@@ -29,7 +29,7 @@ int parser_enter(parser *p)
     return !p->r->failed;
 }
 
-void advance(parser *p)
+void parser_advance(parser *p)
 {
     if (!p->r->failed && p->at->type != T_END) p->at++;
 }
@@ -77,7 +77,7 @@ const char *take_name(parser *p)
     }
     const char *name = jinja_name(p->t, p->at->at, p->at->n);
     if (!name) run_fail(p->r, SQZ_E_NOMEM, "the template is too large");
-    advance(p);
+    parser_advance(p);
     return name;
 }
 
@@ -151,7 +151,7 @@ static node *parse_word(parser *p)
     for (int i = 0; i < 6; i++)
         if (at_word(p, words[i])) {
             node *n = constant(p, i < 4 ? value_bool(i < 2) : value_none());
-            advance(p);
+            parser_advance(p);
             return n;
         }
     node *n = node_new(p, N_NAME);
@@ -169,7 +169,7 @@ static node *parse_strings(parser *p)
 {
     node *n = node_new(p, N_CONST);
     text_buffer text = {0};
-    for (; p->at->type == T_STRING && !p->r->failed; advance(p))
+    for (; p->at->type == T_STRING && !p->r->failed; parser_advance(p))
         text_add(&text, p->at->value.at, p->at->value.n);
     n->constant = value_take(p->r, &text);
     return n;
@@ -178,7 +178,7 @@ static node *parse_strings(parser *p)
 static node *parse_list(parser *p)
 {
     node *n = node_new(p, N_LIST);
-    advance(p);
+    parser_advance(p);
     while (!p->r->failed && !at_sign(p, "]")) {
         if (n->n) expect_sign(p, ",");
         if (at_sign(p, "]")) break;
@@ -191,7 +191,7 @@ static node *parse_list(parser *p)
 static node *parse_dict(parser *p)
 {
     node *n = node_new(p, N_DICT);
-    advance(p);
+    parser_advance(p);
     while (!p->r->failed && !at_sign(p, "}")) {
         if (n->n) expect_sign(p, ",");
         if (at_sign(p, "}")) break;
@@ -206,7 +206,7 @@ static node *parse_dict(parser *p)
 
 static node *parse_parentheses(parser *p)
 {
-    advance(p);
+    parser_advance(p);
     if (take_sign(p, ")")) return node_new(p, N_TUPLE);
     node *n = parse_tuple(p, 1, NULL);
     expect_sign(p, ")");
@@ -221,7 +221,7 @@ static node *parse_primary(parser *p)
     case T_STRING: return parse_strings(p);
     case T_NUMBER: {
         node *n = constant(p, p->at->value);
-        advance(p);
+        parser_advance(p);
         return n;
     }
     default: break;
@@ -238,14 +238,14 @@ static node *parse_primary(parser *p)
 static node *parse_subscript(parser *p, node *object)
 {
     node *from = NULL, *n;
-    advance(p);
+    parser_advance(p);
     if (!at_sign(p, ":")) from = parse_expression(p);
     if (!at_sign(p, ":")) {
         n = pair(p, N_ITEM, object, from);
         if (at_sign(p, ",")) parse_fail(p, "an index of several parts is not supported");
     } else {
         n = pair(p, N_SLICE, object, from);
-        advance(p);
+        parser_advance(p);
         if (!at_sign(p, "]") && !at_sign(p, ":")) n->c = parse_expression(p);
         if (take_sign(p, ":") && !at_sign(p, "]")) n->d = parse_expression(p);
     }
@@ -255,7 +255,7 @@ static node *parse_subscript(parser *p, node *object)
 
 static node *parse_member(parser *p, node *object)
 {
-    advance(p);
+    parser_advance(p);
     node *n = node_new(p, N_ATTR);
     n->a = object;
     if (p->at->type == T_NAME) {
@@ -266,7 +266,7 @@ static node *parse_member(parser *p, node *object)
     } else {
         parse_fail(p, "expected a name behind the dot");
     }
-    advance(p);
+    parser_advance(p);
     return n;
 }
 
@@ -290,7 +290,7 @@ static void parse_arguments(parser *p, node *call)
         } else if (p->at->type == T_NAME && p->at[1].type == T_SIGN && p->at[1].n == 1 &&
                    p->at[1].at[0] == '=') {
             const char *name = take_name(p);
-            advance(p);
+            parser_advance(p);
             node_add_value(p, call, parse_expression(p), name);
         } else if (call->n_values) {
             parse_fail(p, "a positional argument behind a named one");
@@ -330,7 +330,7 @@ static node *parse_filter(parser *p, node *operand)
         run_fail(p->r, SQZ_E_UNSUPPORTED, "the filter \"%.*s\" is not supported",
                  p->at->n > 60 ? 60 : (int)p->at->n, p->at->at);
     }
-    advance(p);
+    parser_advance(p);
     if (at_sign(p, "(")) parse_arguments(p, n);
     return n;
 }
@@ -352,7 +352,7 @@ static int starts_argument(const parser *p)
 
 static node *parse_test(parser *p, node *operand)
 {
-    advance(p); /* is */
+    parser_advance(p); /* is */
     int not = take_word(p, "not");
     node *n = node_new(p, N_TEST);
     n->a = operand;
@@ -363,7 +363,7 @@ static node *parse_test(parser *p, node *operand)
         run_fail(p->r, SQZ_E_UNSUPPORTED, "the test \"%.*s\" is not supported",
                  p->at->n > 60 ? 60 : (int)p->at->n, p->at->at);
     }
-    advance(p);
+    parser_advance(p);
     if (p->r->failed) return n;
     if (at_sign(p, "("))
         parse_arguments(p, n);
@@ -397,7 +397,7 @@ static node *parse_unary(parser *p, int with_filters)
     if (!parser_enter(p)) return node_new(p, N_CONST);
     if (at_sign(p, "-") || at_sign(p, "+")) {
         node_kind kind = at_sign(p, "-") ? N_NEGATE : N_PLUS;
-        advance(p);
+        parser_advance(p);
         n = pair(p, kind, parse_unary(p, 0), NULL);
     } else {
         n = parse_primary(p);
@@ -508,7 +508,7 @@ static node *parse_not(parser *p)
 {
     if (!at_word(p, "not")) return parse_comparison(p);
     if (!parser_enter(p)) return node_new(p, N_CONST);
-    advance(p);
+    parser_advance(p);
     node *n = pair(p, N_NOT, parse_not(p), NULL);
     p->depth--;
     return n;

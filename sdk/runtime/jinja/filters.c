@@ -129,7 +129,7 @@ static value f_join(run *r, value v, const arguments *a)
     value items = value_iterate(r, v), texts = value_list_new(r, V_LIST, 0);
     for (int64_t i = 0; !r->failed && i < items.list->n; i++) {
         value item = items.list->at[i];
-        if (path.type != V_NONE) item = attribute_path(r, item, path);
+        if (path.type != V_NONE) item = attribute_path(r, item, path, value_none());
         list_add(r, texts.list, item);
     }
     return r->failed ? v : str_join(r, glue, texts);
@@ -321,7 +321,8 @@ static value f_items(run *r, value v, const arguments *a)
 {
     (void)a;
     if (v.type == V_UNDEFINED) return iterator(value_list_new(r, V_LIST, 0));
-    if (v.type != V_DICT) return run_fail(r, ERR_MODEL, "items of %s", value_word(v));
+    if (v.type != V_DICT)
+        return run_fail(r, SQZ_E_UNSUPPORTED, "items of %s is not supported", value_word(v));
     arguments none = {.n = 0};
     value view = method_call(r, method_find(r, v, "items", 5), &none);
     return r->failed ? view : iterator(f_list(r, view, &none));
@@ -352,11 +353,17 @@ static int find_named(run *r, const char *what, value name, int (*find)(const ch
     return which;
 }
 
+/* map, select and friends look at what is true only: none and 0 are empty to them. */
+static value iterate_true(run *r, value v)
+{
+    return value_true(v) ? value_iterate(r, v) : value_list_new(r, V_LIST, 0);
+}
+
 static value f_map(run *r, value v, const arguments *a)
 {
-    value all = value_iterate(r, v), out = value_list_new(r, V_LIST, 0);
+    value all = iterate_true(r, v), out = value_list_new(r, V_LIST, 0);
     value path = argument(a, a->n, "attribute", value_none());
-    value fallback = argument(a, a->n, "default", value_undefined(NULL, 0));
+    value fallback = argument(a, a->n, "default", value_none());
     int which = -1;
     if (a->n) {
         which = find_named(r, "filter", a->at[0], filter_find);
@@ -369,10 +376,7 @@ static value f_map(run *r, value v, const arguments *a)
         if (which >= 0) {
             item = filter_apply(r, which, item, &rest);
         } else {
-            item = attribute_path(r, item, path);
-            if (item.type == V_UNDEFINED && fallback.type != V_NONE &&
-                has_argument(a, 1, "default"))
-                item = fallback;
+            item = attribute_path(r, item, path, fallback);
         }
         list_add(r, out.list, item);
     }
@@ -382,14 +386,14 @@ static value f_map(run *r, value v, const arguments *a)
 /* select, reject, selectattr, rejectattr */
 static value choose(run *r, value v, const arguments *a, int by_attribute, int wanted)
 {
-    value all = value_iterate(r, v), out = value_list_new(r, V_LIST, 0);
+    value all = iterate_true(r, v), out = value_list_new(r, V_LIST, 0);
     if (by_attribute && a->n < 1) run_fail(r, ERR_MODEL, "the name of an attribute is missing");
     if (r->failed) return v;
     int which = a->n > by_attribute ? find_named(r, "test", a->at[by_attribute], test_find) : -1;
     arguments rest = rest_of(a, by_attribute + 1);
     for (int64_t i = 0; !r->failed && i < all.list->n; i++) {
         value item = all.list->at[i], seen = item;
-        if (by_attribute) seen = attribute_path(r, item, a->at[0]);
+        if (by_attribute) seen = attribute_path(r, item, a->at[0], value_none());
         if (r->failed) break;
         int hit = which >= 0 ? test_apply(r, which, seen, &rest) : value_true(seen);
         if ((hit != 0) == wanted) list_add(r, out.list, item);
@@ -444,7 +448,7 @@ static value f_dictsort(run *r, value v, const arguments *a)
 /* What min, max, sort and unique compare: texts without regard to case, unless told. */
 static value key_of(run *r, value v, value path, int case_sensitive)
 {
-    if (path.type != V_NONE) v = attribute_path(r, v, path);
+    if (path.type != V_NONE) v = attribute_path(r, v, path, value_none());
     return v.type == V_STR && !case_sensitive && !r->failed ? str_case(r, v, CASE_LOWER) : v;
 }
 
@@ -481,6 +485,8 @@ static value f_unique(run *r, value v, const arguments *a)
     for (int64_t i = 0; !r->failed && i < all.list->n; i++) {
         value key = key_of(r, all.list->at[i], path, exact);
         int known = 0;
+        if (!r->failed && !value_is_key(key))
+            run_fail(r, ERR_MODEL, "unique: %s cannot be compared", value_word(key));
         for (int64_t k = 0; !known && !r->failed && k < seen.list->n; k++)
             known = value_equal(r, seen.list->at[k], key, 0);
         if (known || r->failed) continue;
@@ -496,7 +502,7 @@ static value f_sum(run *r, value v, const arguments *a)
     value total = argument(a, 1, "start", value_int(0)), all = value_iterate(r, v);
     for (int64_t i = 0; !r->failed && i < all.list->n; i++) {
         value item = all.list->at[i];
-        if (path.type != V_NONE) item = attribute_path(r, item, path);
+        if (path.type != V_NONE) item = attribute_path(r, item, path, value_none());
         if (!value_is_number(item) || !value_is_number(total)) {
             run_fail(r, SQZ_E_UNSUPPORTED, "the sum of %s is not supported", value_word(item));
         } else if (item.type == V_FLOAT || total.type == V_FLOAT) {

@@ -139,7 +139,7 @@ static int lex_raw(lexer *l, int64_t tag)
         return 1;
     }
     mark_line(l, tag);
-    run_fail(l->r, ERR_MODEL, "raw without endraw");
+    if (at < l->end) run_fail(l->r, ERR_MODEL, "raw without endraw");
     return 1;
 }
 
@@ -304,7 +304,7 @@ static void lex_inside(lexer *l, const char *close)
 
 /* ---- all ------------------------------------------------------------------------------------- */
 
-void lex(run *r, const char *source, int64_t bytes, token_list *out)
+void jinja_lex(run *r, const char *source, int64_t bytes, token_list *out)
 {
     lexer l = {.r = r, .p = source, .end = bytes, .line_start = 1, .out = out};
     r->line = 1;

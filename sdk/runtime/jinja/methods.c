@@ -83,6 +83,10 @@ static int method_index(run *r, value self, const char *name, int64_t n)
 {
     static const char *const of_dict[] = {"get", "keys", "values", "items", "copy"};
     static const char *const of_list[] = {"index", "count", "copy"};
+    static const char *const of_number[] = {
+        "real",       "imag",      "numerator",       "denominator", "conjugate",
+        "bit_length", "bit_count", "to_bytes",        "from_bytes",  "is_integer",
+        "hex",        "fromhex",   "as_integer_ratio"};
     static const char *const changing[] = {"clear",  "pop",     "popitem", "setdefault",
                                            "update", "append",  "extend",  "insert",
                                            "remove", "reverse", "sort"};
@@ -95,6 +99,9 @@ static int method_index(run *r, value self, const char *name, int64_t n)
                      name);
         return which;
     }
+    for (size_t i = 0; value_is_number(self) && i < sizeof of_number / sizeof *of_number; i++)
+        if (same(of_number[i], name, n))
+            run_fail(r, SQZ_E_UNSUPPORTED, "\"%s\" of a number is not supported", of_number[i]);
     for (int i = 0; self.type == V_DICT && i < 5; i++)
         if (same(of_dict[i], name, n)) return D_GET + i;
     for (int i = 0; is_list && i < (self.type == V_LIST ? 3 : 2); i++)

@@ -11,7 +11,7 @@ static void expect_finish(parser *p)
     if (p->at->type != T_FINISH)
         parse_fail(p, "expected the end of the tag, %}");
     else
-        advance(p);
+        parser_advance(p);
 }
 
 /* Is the word one of a NULL-terminated list? */
@@ -33,8 +33,7 @@ static node *block_until(parser *p, const char *const *ends)
 
 static node *parse_target_item(parser *p, int fields)
 {
-    static const char *const reserved[] = {"true", "True", "false", "False",
-                                           "none", "None", "loop",  NULL};
+    static const char *const reserved[] = {"true", "True", "false", "False", "none", "None", NULL};
     node *n = node_new(p, N_NAME);
     if (take_sign(p, "(")) {
         n->kind = N_TUPLE;
@@ -75,7 +74,7 @@ static node *parse_if(parser *p)
     static const char *const ends[] = {"elif", "else", "endif", NULL}, *const last[] = {"endif",
                                                                                         NULL};
     node *n = node_new(p, N_IF);
-    advance(p);
+    parser_advance(p);
     for (;;) {
         node_add(p, n, parse_tuple(p, 0, NULL));
         node_add(p, n, block_until(p, ends));
@@ -91,7 +90,8 @@ static node *parse_for(parser *p)
 {
     static const char *const ends[] = {"else", "endfor", NULL}, *const last[] = {"endfor", NULL};
     node *n = node_new(p, N_FOR);
-    advance(p);
+    parser_advance(p);
+    if (at_word(p, "loop")) parse_fail(p, "a loop cannot assign to loop");
     n->a = parse_target(p, 0, "in");
     if (!p->r->failed && !take_word(p, "in")) parse_fail(p, "expected \"in\"");
     n->b = parse_tuple(p, 0, "recursive");
@@ -118,7 +118,7 @@ static node *separate_body(parser *p, const char *const *ends, int macro)
     node *body = block_until(p, ends);
     p->loops = loops;
     p->in_macro = in_macro;
-    advance(p); /* the end word */
+    parser_advance(p); /* the end word */
     expect_finish(p);
     return body;
 }
@@ -127,7 +127,7 @@ static node *parse_set(parser *p)
 {
     static const char *const ends[] = {"endset", NULL};
     node *n = node_new(p, N_SET);
-    advance(p);
+    parser_advance(p);
     n->a = parse_target(p, 1, NULL);
     if (take_sign(p, "=")) {
         n->b = parse_tuple(p, 1, NULL);
@@ -139,7 +139,7 @@ static node *parse_set(parser *p)
     int loops = p->loops;
     n->c = block_until(p, ends);
     p->loops = loops;
-    advance(p);
+    parser_advance(p);
     expect_finish(p);
     return n;
 }
@@ -148,7 +148,7 @@ static node *parse_macro(parser *p)
 {
     static const char *const ends[] = {"endmacro", NULL};
     node *n = node_new(p, N_MACRO);
-    advance(p);
+    parser_advance(p);
     n->name = take_name(p);
     expect_sign(p, "(");
     while (!p->r->failed && !at_sign(p, ")")) {
@@ -171,7 +171,7 @@ static node *parse_with(parser *p)
 {
     static const char *const ends[] = {"endwith", NULL};
     node *n = node_new(p, N_WITH);
-    advance(p);
+    parser_advance(p);
     while (!p->r->failed && p->at->type != T_FINISH) {
         if (n->n) expect_sign(p, ",");
         node_add(p, n, parse_target_item(p, 0));
@@ -179,7 +179,7 @@ static node *parse_with(parser *p)
         node_add_value(p, n, parse_expression(p), NULL);
     }
     n->c = block_until(p, ends);
-    advance(p);
+    parser_advance(p);
     expect_finish(p);
     return n;
 }
@@ -188,10 +188,10 @@ static node *parse_filtered(parser *p)
 {
     static const char *const ends[] = {"endfilter", NULL};
     node *n = node_new(p, N_FILTERED);
-    advance(p);
+    parser_advance(p);
     n->b = parse_filters(p, node_new(p, N_HOLE), 1);
     n->c = block_until(p, ends);
-    advance(p);
+    parser_advance(p);
     expect_finish(p);
     return n;
 }
@@ -200,7 +200,7 @@ static node *parse_generation(parser *p)
 {
     static const char *const ends[] = {"endgeneration", NULL};
     node *n = node_new(p, N_SCOPED);
-    advance(p);
+    parser_advance(p);
     n->c = separate_body(p, ends, 0);
     return n;
 }
@@ -209,7 +209,7 @@ static node *parse_jump(parser *p)
 {
     node *n = node_new(p, at_word(p, "break") ? N_BREAK : N_CONTINUE);
     if (!p->loops) parse_fail(p, "outside of a loop");
-    advance(p);
+    parser_advance(p);
     expect_finish(p);
     return n;
 }
@@ -254,13 +254,13 @@ static node *parse_body(parser *p, const char *const *ends)
         }
         node *n = node_new(p, type == T_DATA ? N_TEXT : N_PRINT);
         const token *t = p->at;
-        advance(p);
+        parser_advance(p);
         if (type == T_DATA) {
             n->constant = value_str(t->at, t->n);
         } else if (type == T_OPEN) {
             n->a = parse_tuple(p, 1, NULL);
             if (!p->r->failed && p->at->type != T_CLOSE) parse_fail(p, "expected }}");
-            advance(p);
+            parser_advance(p);
         } else {
             if (at_one_of(p, ends)) break;
             n = parse_statement(p);
@@ -271,7 +271,7 @@ static node *parse_body(parser *p, const char *const *ends)
     return body;
 }
 
-void parse(run *r, struct jinja *t, const token_list *tokens)
+void jinja_parse(run *r, struct jinja *t, const token_list *tokens)
 {
     parser p = {.r = r, .t = t, .at = tokens->at};
     if (!r->failed) t->body = parse_body(&p, NULL);

@@ -3,9 +3,15 @@
 #include "jinja/chars.h"
 #include <string.h>
 
-value attribute_path(run *r, value object, value path)
+static value member(run *r, value object, value key, value fallback)
 {
-    if (path.type == V_INT) return item_get(r, object, path);
+    value v = item_get(r, object, key);
+    return v.type == V_UNDEFINED && fallback.type != V_NONE ? fallback : v;
+}
+
+value attribute_path(run *r, value object, value path, value fallback)
+{
+    if (path.type == V_INT) return member(r, object, path, fallback);
     path = argument_str(r, "an attribute", path);
     for (int64_t at = 0; !r->failed && at <= path.n;) {
         const char *dot = memchr(path.at + at, '.', (size_t)(path.n - at));
@@ -13,7 +19,7 @@ value attribute_path(run *r, value object, value path)
         for (; i < end && i < at + 9 && path.at[i] >= '0' && path.at[i] <= '9'; i++)
             index = index * 10 + (path.at[i] - '0');
         value key = i == end && end > at ? value_int(index) : value_str(path.at + at, end - at);
-        object = item_get(r, object, key);
+        object = member(r, object, key, fallback);
         at = end + 1;
     }
     return object;
@@ -48,7 +54,7 @@ void sort_values(run *r, list *l, value path, int reverse, int case_sensitive)
     }
     for (int64_t i = 0; i < l->n && !r->failed; i++) {
         value key = l->at[i];
-        if (path.type != V_NONE) key = attribute_path(r, key, path);
+        if (path.type != V_NONE) key = attribute_path(r, key, path, value_none());
         if (key.type == V_STR && !case_sensitive && !r->failed) key = str_case(r, key, CASE_LOWER);
         all[i] = (keyed){key, l->at[i]};
     }

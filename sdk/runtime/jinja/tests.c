@@ -1,6 +1,7 @@
 /* tests.c - what stands behind `is`: {{ x is defined }}. */
 #include "jinja/builtin.h"
 #include "jinja/chars.h"
+#include <math.h>
 #include <string.h>
 
 typedef enum test_kind {
@@ -101,13 +102,21 @@ static int is_sequence(value v)
            v.type == V_TUPLE || v.type == V_RANGE;
 }
 
-static int remainder_of(run *r, const char *what, value v, value by)
+/* v % by, as Python rounds it. */
+static double remainder_of(run *r, const char *what, value v, value by)
 {
-    if ((v.type != V_INT && v.type != V_BOOL) || (by.type != V_INT && by.type != V_BOOL) || !by.i) {
+    double divisor = value_is_number(by) ? value_as_double(by) : 0;
+    if (!value_is_number(v) || divisor == 0) {
         run_fail(r, ERR_MODEL, "%s of %s", what, value_word(v));
         return 0;
     }
-    return by.i == -1 ? 0 : (int)(v.i % by.i != 0);
+    if (v.type != V_FLOAT && by.type != V_FLOAT && by.i == -1) return 0;
+    if (v.type != V_FLOAT && by.type != V_FLOAT) {
+        int64_t rest = v.i % by.i;
+        return (double)(rest && (rest < 0) != (by.i < 0) ? rest + by.i : rest);
+    }
+    double rest = fmod(value_as_double(v), divisor);
+    return rest != 0 && (rest < 0) != (divisor < 0) ? rest + divisor : rest;
 }
 
 /* str(v).isupper() and islower() */
@@ -164,9 +173,9 @@ int test_apply(run *r, int which, value v, const arguments *a)
     case IS_TRUE: return v.type == V_BOOL && v.i;
     case IS_FALSE: return v.type == V_BOOL && !v.i;
     case IS_CALLABLE: return v.type == V_MACRO || v.type == V_FUNCTION || v.type == V_METHOD;
-    case IS_ODD: return remainder_of(r, "odd", v, value_int(2));
-    case IS_EVEN: return !remainder_of(r, "even", v, value_int(2));
-    case IS_DIVISIBLE: return !remainder_of(r, "divisibleby", v, a->at[0]);
+    case IS_ODD: return remainder_of(r, "odd", v, value_int(2)) == 1;
+    case IS_EVEN: return remainder_of(r, "even", v, value_int(2)) == 0;
+    case IS_DIVISIBLE: return remainder_of(r, "divisibleby", v, a->at[0]) == 0;
     case IS_UPPER: return has_case(r, v, 1);
     case IS_LOWER: return has_case(r, v, 0);
     case IS_FILTER: return v.type == V_STR && filter_find(v.at, v.n) >= 0;

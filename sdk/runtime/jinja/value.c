@@ -177,7 +177,7 @@ static int dict_append(run *r, dict *d, value key, value v)
 
 int dict_put(run *r, dict *d, value key, value v)
 {
-    if (key.type == V_LIST || key.type == V_DICT || key.type == V_UNDEFINED)
+    if (!value_is_key(key) || key.type == V_UNDEFINED)
         run_fail(r, ERR_MODEL, "a key cannot be %s", value_word(key));
     value *old = dict_find(r, d, key);
     if (r->failed) return 0;
@@ -241,6 +241,14 @@ int value_is_str(value v, const char *text)
 int value_is_number(value v)
 {
     return v.type == V_BOOL || v.type == V_INT || v.type == V_FLOAT;
+}
+
+int value_is_key(value v)
+{
+    if (v.type == V_TUPLE)
+        for (int64_t i = 0; i < v.list->n; i++)
+            if (v.list->at[i].type == V_TUPLE || !value_is_key(v.list->at[i])) return 0;
+    return v.type != V_LIST && v.type != V_DICT;
 }
 
 int value_is_listlike(value v)
@@ -381,6 +389,10 @@ int value_contains(run *r, value needle, value hay)
         return run_step(r, hay.n / 64) &&
                memmem(hay.at, (size_t)hay.n, needle.at, (size_t)needle.n) != NULL;
     }
+    if (hay.type == V_DICT && !value_is_key(needle)) {
+        run_fail(r, ERR_MODEL, "%s cannot be a key", value_word(needle));
+        return 0;
+    }
     if (hay.type == V_DICT) return dict_find(r, hay.dict, needle) != NULL;
     value all = value_iterate(r, hay);
     if (r->failed) return 0;
@@ -486,16 +498,17 @@ static int slice_end(value v, int64_t n, int64_t step, int64_t fallback, int64_t
 value value_slice(run *r, value object, value from, value to, value step)
 {
     int is_list = object.type == V_LIST || object.type == V_TUPLE || object.type == V_RANGE;
-    if (!is_list && object.type != V_STR) return value_undefined(NULL, 0);
+    if (!is_list && object.type != V_STR)
+        return run_fail(r, SQZ_E_UNSUPPORTED, "a slice of %s is not supported", value_word(object));
     int64_t n = value_length(r, object), by = 1, begin, end;
-    if (step.type == V_INT) by = step.i;
-    if (step.type == V_INT && by == 0) return run_fail(r, ERR_MODEL, "a slice with step 0");
+    if (step.type == V_INT || step.type == V_BOOL) by = step.i;
+    if (by == 0) return run_fail(r, ERR_MODEL, "a slice with step 0");
     if (by > INT32_MAX) by = INT32_MAX;
     if (by < -INT32_MAX) by = -INT32_MAX;
-    if ((step.type != V_INT && step.type != V_NONE) ||
+    if ((step.type != V_INT && step.type != V_BOOL && step.type != V_NONE) ||
         !slice_end(from, n, by, by < 0 ? n - 1 : 0, &begin) ||
         !slice_end(to, n, by, by < 0 ? -1 : n, &end))
-        return value_undefined(NULL, 0);
+        return run_fail(r, ERR_MODEL, "the ends of a slice are integers or none");
     if (!is_list && by == 1) {
         int64_t a = chars_offset(object.at, object.n, begin);
         int64_t b = end > begin ? chars_offset(object.at, object.n, end) : a;

@@ -109,6 +109,7 @@ value value_from_json(run *, const cJSON *, int depth);
 /* ---- asking values --------------------------------------------------------------------------- */
 int value_is_str(value, const char *text);
 int value_is_number(value);   /* bool, int, float: Python's numbers */
+int value_is_key(value);      /* hashable: no list, no dictionary, no tuple of tuples or of these */
 int value_is_listlike(value); /* list, tuple, range, view */
 int value_true(value);
 const char *value_word(value); /* Python's name of the type, for messages */
