@@ -1,6 +1,7 @@
 /* strings.c - the methods of Python's str that templates use. */
 #include "jinja/builtin.h"
 #include "jinja/chars.h"
+#include "tokenizer/unicode.h"
 #include <stdlib.h>
 #include <string.h>
 
