@@ -211,6 +211,41 @@ def indexes():
     write("index", "missing", json.dumps({"weight_map": {"a": "s2.safetensors"}}))
 
 
+def gguf_file(entries, tensors=(), version=3):
+    """entries: (key, type, bytes of the value); tensors: (name, sizes, type, bytes)."""
+    text = lambda t: struct.pack("<Q", len(t)) + t
+    head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(entries))
+    for key, kind, value in entries:
+        head += text(key.encode()) + struct.pack("<I", kind) + value
+    data = b""
+    for name, sizes, kind, raw in tensors:
+        head += text(name.encode()) + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, kind, len(data))
+        data += raw + bytes(-len(raw) % 32)
+    return head + bytes(-len(head) % 32) + data
+
+
+def ggufs():
+    text = lambda t: struct.pack("<Q", len(t)) + t
+    string, number, real, flag = lambda k, v: (k, 8, text(v)), lambda k, v: (k, 4, struct.pack("<I", v)), lambda k, v: (k, 6, struct.pack("<f", v)), lambda k, v: (k, 7, bytes([v]))
+    strings = lambda k, v: (k, 9, struct.pack("<IQ", 8, len(v)) + b"".join(map(text, v)))
+    numbers = lambda k, kind, code, v: (k, 9, struct.pack(f"<IQ{len(v)}{code}", kind, len(v), *v))
+    shape = [string("general.architecture", b"llama"), number("llama.block_count", 1), number("llama.embedding_length", 32), number("llama.context_length", 64),
+             number("llama.feed_forward_length", 32), number("llama.attention.head_count", 2), numbers("llama.attention.head_count_kv", 5, "i", [1, 1]),
+             real("llama.attention.layer_norm_rms_epsilon", 1e-5), string("llama.rope.scaling.type", b"linear"), real("llama.rope.scaling.factor", 2.0)]
+    spm = [string("tokenizer.ggml.model", b"llama"), strings("tokenizer.ggml.tokens", [b"<unk>", b"<s>", b"a", b"b", b"ab", b"\xe2\x96\x81", b"<0x00>"]),
+           numbers("tokenizer.ggml.scores", 6, "f", [0, 0, -1, -2, -3, -4, 0]), numbers("tokenizer.ggml.token_type", 5, "i", [2, 3, 1, 1, 1, 1, 6]),
+           number("tokenizer.ggml.bos_token_id", 1), flag("tokenizer.ggml.add_bos_token", 1), string("tokenizer.chat_template", b"{{ x }}")]
+    bpe = [string("general.architecture", b"gpt2"), string("tokenizer.ggml.model", b"gpt2"), string("tokenizer.ggml.pre", b"llama-bpe"),
+           strings("tokenizer.ggml.tokens", [b"a", b"b", b"ab", b"\xc4\xa0"]), strings("tokenizer.ggml.merges", [b"a b"]), number("tokenizer.ggml.eos_token_id", 2)]
+    write("gguf", "llama", gguf_file(shape + spm, [("blk.0.attn_q.weight", [32, 32], 2, bytes(32 * 18)), ("blk.0.attn_k.weight", [32, 16], 8, bytes(16 * 34)),
+                                                   ("blk.0.attn_norm.weight", [32], 0, bytes(128)), ("rope_freqs.weight", [8], 0, struct.pack("<8f", *range(1, 9)))]))
+    write("gguf", "gpt2", gguf_file(bpe, [("blk.0.attn_qkv.weight", [4, 12], 1, bytes(96)), ("token_embd.weight", [4, 4], 30, bytes(32))]))
+    write("gguf", "packed", gguf_file(shape[:1], [(f"blk.{i}.ffn_up.weight", [256], kind, bytes(size)) for i, (kind, size) in
+                                                  enumerate(((10, 84), (11, 110), (12, 144), (13, 176), (14, 210), (20, 144), (3, 160), (6, 176), (7, 192)))]))
+    write("gguf", "neox", gguf_file([string("general.architecture", b"gptneox"), number("gptneox.attention.head_count", 2), number("general.alignment", 32)],
+                                    [("blk.0.attn_qkv.bias", [12], 0, bytes(48))], 2))
+
+
 def reports():
     metrics = {"strategy_id": "s1", "quality": 10.5, "quality_metric": "perplexity", "quality_dataset": "d", "quality_stderr": 0.1, "quality_higher_is_better": False,
                "perplexity": 10.5, "bytes": 80928, "memory_bytes": 4e7, "ttft_ms": 1.0, "tpot_ms": 0.2, "reward": 0.4, "accuracy_drop": -0.01, "kl": 0.1}
@@ -253,6 +288,9 @@ def dictionaries():
                    'float for generation if in indent index int is items iterable join last length list loop lower macro map mapping max messages messages[0] min '
                    'namespace none not number odd or partition previtem raise_exception range raw reject rejectattr removeprefix replace reverse role round rsplit safe '
                    'select selectattr sequence set sort split splitlines startswith strftime_now string sum title tojson tool_calls trim true undefined unique upper with ').split(),
+        "gguf": ['GGUF', 'general.architecture', 'general.alignment', 'llama', 'gpt2', 'gptneox', 'gemma3', '.block_count', '.attention.head_count', '.rope.scaling.type', 'yarn',
+                 'tokenizer.ggml.tokens', 'tokenizer.ggml.scores', 'tokenizer.ggml.token_type', 'tokenizer.ggml.merges', 'tokenizer.ggml.pre', 'tokenizer.chat_template',
+                 'token_embd.weight', 'blk.0.', 'attn_q', 'attn_qkv', 'ffn_norm.weight', '.bias', 'rope_freqs.weight'],
         "index": ['"weight_map":', '"metadata":', 's1.safetensors', '../', '/', '..', '/proc/self/exe', '\\u002e\\u002e\\u002f'],
     }
     def quote(word):
@@ -269,5 +307,5 @@ def dictionaries():
 
 
 if __name__ == "__main__":
-    for make in (safetensors, affines, jinja, model_configs, tokenizers, pipelines, datasets, journals, channels, stamps, indexes, reports, dictionaries):
+    for make in (safetensors, affines, jinja, model_configs, tokenizers, pipelines, datasets, journals, channels, stamps, indexes, ggufs, reports, dictionaries):
         make()
