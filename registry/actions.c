@@ -29,10 +29,12 @@ static char *location(const registry *r, const char *key)
     return path_format("%s/actions/%.2s/%s.json", r->dir, key, key);
 }
 
-cJSON *action_load(const char *path, const char *key)
+sqz_status action_load(const char *path, const char *key, cJSON **out, sqz_error *err)
 {
     json_doc *doc;
-    if (json_read(path, MAX_ACTION, 0, &doc, NULL) != SQZ_OK) return NULL;
+    *out = NULL;
+    sqz_status st = json_read(path, MAX_ACTION, 0, &doc, err);
+    if (st != SQZ_OK) return st == SQZ_E_INVALID ? SQZ_OK : st; /* a damaged one does not count */
     const cJSON *root = json_root(doc);
     cJSON *result = json_get(root, "result");
     char digest[DIGEST_TEXT] = "";
@@ -43,16 +45,17 @@ cJSON *action_load(const char *path, const char *key)
     }
     int intact = *digest && !strcmp(json_str(root, "key", ""), key) &&
                  !strcmp(json_str(root, "digest", ""), digest);
-    result = intact ? cJSON_DetachItemViaPointer(json_root(doc), result) : NULL;
+    *out = intact ? cJSON_DetachItemViaPointer(json_root(doc), result) : NULL;
     json_free(doc);
-    return result;
+    return SQZ_OK;
 }
 
 cJSON *action_get(const registry *r, const char *key)
 {
     if (!key_valid(key)) return NULL;
     char *path = location(r, key);
-    cJSON *result = action_load(path, key);
+    cJSON *result;
+    (void)action_load(path, key, &result, NULL); /* what cannot be read is done again */
     if (result) (void)utimensat(AT_FDCWD, path, NULL, 0);
     free(path);
     return result;

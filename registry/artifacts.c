@@ -190,29 +190,35 @@ typedef struct listed {
     cJSON *tags;
 } listed;
 
-static char *column(sqlite3_stmt *q, int i)
+/* NULL for a column without a value; *lost without memory. */
+static char *column(sqlite3_stmt *q, int i, int *lost)
 {
     const char *text = (const char *)sqlite3_column_text(q, i);
-    return text ? strdup(text) : NULL;
+    char *copy = text ? strdup(text) : NULL;
+    *lost |= !copy && sqlite3_column_type(q, i) != SQLITE_NULL;
+    return copy;
 }
 
-static void read_row(sqlite3_stmt *q, listed *l)
+/* 0 without memory. */
+static int read_row(sqlite3_stmt *q, listed *l)
 {
+    int lost = 0;
     artifact_row *row = &l->row;
     snprintf(row->digest, sizeof row->digest, "%s", (const char *)sqlite3_column_text(q, 0));
     snprintf(row->base, sizeof row->base, "%s", (const char *)sqlite3_column_text(q, 1));
-    row->model = column(q, 2);
-    row->label = column(q, 3);
-    row->steps_json = column(q, 4);
-    row->run = column(q, 5);
+    row->model = column(q, 2, &lost);
+    row->label = column(q, 3, &lost);
+    row->steps_json = column(q, 4, &lost);
+    row->run = column(q, 5, &lost);
     row->bytes = sqlite3_column_int64(q, 6);
     row->created = sqlite3_column_double(q, 7);
     /* tags come joined by newlines, which no tag contains */
-    char *tags = column(q, 8), *rest = tags;
+    char *tags = column(q, 8, &lost), *rest = tags;
     l->tags = cJSON_CreateArray();
     for (char *tag; rest && (tag = strsep(&rest, "\n"));)
         cJSON_AddItemToArray(l->tags, cJSON_CreateString(tag));
     free(tags);
+    return !lost;
 }
 
 static void free_listed(listed *list, int64_t n)
@@ -249,7 +255,7 @@ sqz_status artifact_list(registry *r, int (*fn)(void *, const artifact_row *, cJ
             if (!more) break;
             list = more;
         }
-        read_row(q, &list[n++]);
+        if (!read_row(q, &list[n++])) break;
     }
     if (code == SQLITE_ROW)
         st = err_set(err, SQZ_E_NOMEM, "%s: no memory to list it", r->dir);

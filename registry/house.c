@@ -158,51 +158,63 @@ static char *trash_path(const registry *r, const char *digest)
     return path_format("%s/trash/%s", r->dir, digest + 7);
 }
 
-/* Text of the object, wherever it is now, when it may be a JSON object of ours; else NULL. */
-static char *json_object(const sweep *s, const char *digest, int64_t *bytes)
+/* *text of the object, wherever it is now, when it may be a JSON object of ours; else NULL.  Fails
+ * when it is there and cannot be read: what it refers to would be taken for garbage. */
+static sqz_status json_object(const sweep *s, const char *digest, char **text, int64_t *bytes)
 {
     struct stat info;
-    char *text = NULL, first = 0, *path = object_location(s->r, digest);
+    char first = 0, *path = object_location(s->r, digest);
+    sqz_status st = SQZ_OK;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
+    *text = NULL;
+    if (fd < 0 && errno == ENOENT) {
         free(path);
         path = trash_path(s->r, digest);
         fd = open(path, O_RDONLY | O_CLOEXEC);
     }
-    if (fd >= 0 && fstat(fd, &info) == 0 && info.st_size <= MAX_MANIFEST &&
-        pread(fd, &first, 1, 0) == 1 && first == '{' &&
-        file_read(path, MAX_MANIFEST, &text, bytes, NULL) != SQZ_OK)
-        text = NULL;
+    int missing = fd < 0 && errno == ENOENT;
+    if (!missing && (fd < 0 || fstat(fd, &info) < 0 || pread(fd, &first, 1, 0) < 0))
+        st = err_set(s->err, ERR_STORAGE, "%s: cannot be read: %s", path, strerror(errno));
+    else if (!missing && info.st_size <= MAX_MANIFEST && first == '{')
+        st = file_read(path, MAX_MANIFEST, text, bytes, s->err);
     if (fd >= 0) close(fd);
     free(path);
-    return text;
+    return st;
 }
 
 /* Marks what a JSON object of ours (a manifest, say) refers to; others have no references. */
-static void mark_content(sweep *s, const char *digest, digest_set *next)
+static sqz_status mark_content(sweep *s, const char *digest, digest_set *next)
 {
     int64_t bytes;
     json_doc *doc;
-    char *text = json_object(s, digest, &bytes);
-    if (text && json_parse(text, bytes, 0, digest, &doc, NULL) == SQZ_OK) {
+    char *text;
+    sqz_error damaged = {0};
+    sqz_status st = json_object(s, digest, &text, &bytes);
+    if (st || !text) return st;
+    st = json_parse(text, bytes, 0, digest, &doc, &damaged);
+    if (!st) {
         digest_set_collect(next, json_root(doc));
         json_free(doc);
     }
     free(text);
+    return st == SQZ_E_NOMEM ? err_set(s->err, st, "%s", damaged.text) : SQZ_OK;
 }
 
 /* Adds the roots and all they reach to live. */
-static void mark_from(sweep *s, digest_set *roots)
+static sqz_status mark_from(sweep *s, digest_set *roots)
 {
+    sqz_status st = SQZ_OK;
     while (roots->n) {
         digest_set next = {0};
-        for (size_t i = 0; i < roots->room; i++)
+        for (size_t i = 0; i < roots->room && !st; i++)
             if (roots->slots[i][0] && digest_set_add(&s->live, roots->slots[i]))
-                mark_content(s, roots->slots[i], &next);
+                st = mark_content(s, roots->slots[i], &next);
         digest_set_free(roots);
         *roots = next;
+        if (st) break;
     }
     digest_set_free(roots);
+    return st;
 }
 
 typedef struct marking {
@@ -224,17 +236,20 @@ static int mark_action(void *arg, const char *path, const char *name, const stru
     char key[SHA256_HEX];
     if (is_old(m->s, info)) return 0;
     snprintf(key, sizeof key, "%.64s", name);
-    cJSON *result = action_load(path, key);
-    digest_set_collect(&m->roots, result);
+    cJSON *result = NULL;
+    m->st = action_load(path, key, &result, m->s->err);
+    if (m->st && !path_exists(path)) m->st = SQZ_OK; /* gone meanwhile */
+    if (result) digest_set_collect(&m->roots, result);
     cJSON_Delete(result);
-    return 0;
+    return m->st != SQZ_OK;
 }
 
 static int mark_actions(void *arg, const char *path, const char *name, const struct stat *info)
 {
     marking *m = arg;
     (void)name;
-    if (S_ISDIR(info->st_mode)) m->st = file_each(path, mark_action, m, m->s->err);
+    sqz_status st = S_ISDIR(info->st_mode) ? file_each(path, mark_action, m, m->s->err) : SQZ_OK;
+    if (st) m->st = st;
     return m->st != SQZ_OK;
 }
 
@@ -245,7 +260,7 @@ static sqz_status mark_all(sweep *s)
     sqz_status st = artifact_list(s->r, mark_artifact, &m, s->err);
     if (st == SQZ_OK) st = file_each(actions, mark_actions, &m, s->err);
     if (st == SQZ_OK) st = m.st;
-    if (st == SQZ_OK) mark_from(s, &m.roots);
+    if (st == SQZ_OK) st = mark_from(s, &m.roots);
     digest_set_free(&m.roots);
     free(actions);
     return st;

@@ -101,7 +101,8 @@ static sqz_status lock_file(journal *j, sqz_error *err)
     int created = j->fd < 0 && errno == ENOENT;
     if (created) j->fd = open(j->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (j->fd < 0)
-        return err_set(err, ERR_STORAGE, "%s: cannot be opened: %s", j->path, strerror(errno));
+        return err_set(err, ERR_STORAGE, "%s: cannot be opened: %s%s", j->path, strerror(errno),
+                       file_room_hint(errno));
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     if (fcntl(j->fd, F_OFD_SETLK, &whole) < 0) {
         if (errno == EAGAIN || errno == EACCES)
@@ -198,7 +199,8 @@ static sqz_status write_line(journal *j, const char *line, sqz_error *err)
     j->size = j->end;
     sqz_status st = file_pwrite(j->fd, j->path, line, bytes, j->end, err);
     if (st == SQZ_OK && fdatasync(j->fd) < 0)
-        st = err_set(err, ERR_STORAGE, "%s: cannot be written: %s", j->path, strerror(errno));
+        st = err_set(err, ERR_STORAGE, "%s: cannot be written: %s%s", j->path, strerror(errno),
+                     file_room_hint(errno));
     if (st != SQZ_OK) {
         /* leave no half record; should this fail too, the next append or open cuts it */
         if (ftruncate(j->fd, j->end) < 0) j->size = j->end + bytes;

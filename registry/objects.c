@@ -20,8 +20,8 @@ enum { COPY_BYTES = 1 << 20 };
 
 static sqz_status storage(const char *path, const char *what, sqz_error *err)
 {
-    const char *hint = errno == ENOSPC || errno == EDQUOT ? "; free some space and try again" : "";
-    return err_set(err, ERR_STORAGE, "%s: %s: %s%s", path, what, strerror(errno), hint);
+    return err_set(err, ERR_STORAGE, "%s: %s: %s%s", path, what, strerror(errno),
+                   file_room_hint(errno));
 }
 
 char *object_location(const registry *r, const char *digest)

@@ -1,6 +1,7 @@
 /* registry.c - opening a registry: its folders, its database. */
 #include "store.h"
 #include "io/file.h"
+#include <errno.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,14 @@ const char *registry_dir(const registry *r)
 sqz_status db_error(const registry *r, sqlite3 *db, const char *doing, sqz_error *err)
 {
     int code = db ? sqlite3_errcode(db) : SQLITE_NOMEM;
+    /* A full disk is also "disk I/O error" (the file for shared memory) or "unable to open" (the
+     * write-ahead log): the system's number says so. */
+    int number = db && (code == SQLITE_IOERR || code == SQLITE_CANTOPEN || code == SQLITE_FULL)
+                     ? sqlite3_system_errno(db)
+                     : 0;
+    if (number == ENOSPC || number == EDQUOT)
+        return err_set(err, ERR_STORAGE, "%s/registry.db: %s: %s%s", r->dir, doing,
+                       strerror(number), file_room_hint(number));
     const char *remedy = code == SQLITE_BUSY   ? "; another process holds it, try again"
                          : code == SQLITE_FULL ? "; free some space and try again"
                          : code == SQLITE_CORRUPT || code == SQLITE_NOTADB

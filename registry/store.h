@@ -40,6 +40,7 @@ sqz_status file_each(const char *dir,
                      void *ctx, sqz_error *err);
 /* Digest of the file's bytes equals digest? */
 sqz_status object_check(const char *path, const char *digest, sqz_error *err);
-/* The payload of an action's file when it is intact and carries this key, or NULL. */
-cJSON *action_load(const char *path, const char *key);
+/* *out: the payload of an action's file when it is intact and carries this key, else NULL.  Fails when
+ * the file cannot be read. */
+sqz_status action_load(const char *path, const char *key, cJSON **out, sqz_error *err);
 #endif

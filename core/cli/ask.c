@@ -5,8 +5,6 @@
 #include "io/file.h"
 #include <ctype.h>
 #include <math.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -54,27 +52,11 @@ typedef struct question {
     char *(*read)(const char *, sqz_error *);
 } question;
 
-/* Until a line is there; 0 when a signal came first.  Signals are let in by ppoll only, so that one
- * between the question and the read is not slept over. */
-static int wait_for_line(void)
-{
-    sigset_t ours, before;
-    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
-    int ready = 0;
-    sigemptyset(&ours);
-    sigaddset(&ours, SIGINT);
-    sigaddset(&ours, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &ours, &before);
-    while (!signals_count() && !ready) ready = ppoll(&in, 1, NULL, &before) > 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return ready;
-}
-
 /* A trimmed line; 0 at the end of input or after a signal.  The terminal gives a line a read, so
  * that nothing waits in stdin's buffer unseen by poll. */
 static int read_line(char *line, size_t size)
 {
-    if (!wait_for_line() || !fgets(line, (int)size, stdin)) {
+    if (!signals_wait(STDIN_FILENO, INFINITY) || !fgets(line, (int)size, stdin)) {
         clearerr(stdin); /* Ctrl-D ends the answer, not the terminal */
         fputc('\n', stderr);
         return 0;

@@ -57,7 +57,7 @@ static sqz_status run(cli *c, sqz_error *err)
     cJSON_DeleteItemFromObjectCaseSensitive(task, "task");
     while ((item = task->child)) {
         cJSON_DetachItemViaPointer(task, item);
-        char *key = strdup(item->string);
+        char *key = path_format("%s", item->string);
         cJSON_AddItemToObject(c->json, key, item);
         free(key);
     }

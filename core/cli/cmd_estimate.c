@@ -50,11 +50,11 @@ static sqz_status read_config(const char *dir, model_config *out, sqz_error *err
     char *path = path_format("%s/config.json", dir), *text = NULL;
     int64_t bytes = 0;
     s = checkpoint_text(dir, "config.json", 16 << 20, &text, &bytes, err);
-    if (s)
+    if (s && s != SQZ_E_NOMEM)
         s = err_set(err, ERR_MODEL, "%s", err->text);
-    else if (!text)
+    else if (!s && !text)
         s = err_set(err, ERR_MODEL, "%s: there is no such file", path);
-    else
+    else if (!s)
         s = model_config_parse(text, path, out, err);
     free(text);
     free(path);

@@ -119,7 +119,9 @@ static sqz_status write_items(cli *c, const cJSON *items, sqz_error *err)
     if (!out) s = err_set(err, SQZ_E_NOMEM, "no memory for the items");
     cJSON_ArrayForEach(item, items) if (!s && cJSON_IsString(item)) s =
         append_items(out, item->string, item->valuestring, err);
-    if (out) fclose(out);
+    int lost = out && ferror(out);
+    if (out) lost |= fclose(out) != 0;
+    if (lost && !s) s = err_set(err, SQZ_E_NOMEM, "no memory for the items");
     if (!s) s = file_write(path, text, (int64_t)size, err);
     if (!s) cJSON_AddStringToObject(c->json, "items", path);
     free(text);

@@ -224,7 +224,7 @@ static sqz_status record(const cli *c, sqz_error *err)
     cJSON_AddStringToObject(step, "use", method);
     cJSON_AddItemToObject(step, "with", cJSON_Duplicate(params, 1));
     if (!manifest)
-        s = ERR_STORAGE;
+        s = err->code == SQZ_E_NOMEM ? SQZ_E_NOMEM : ERR_STORAGE;
     else {
         snprintf(row.base, sizeof row.base, "%s", json_str(manifest, "base", ""));
         row.model = path_format("%s", source.folder);

@@ -85,7 +85,7 @@ static sqz_status show(cli *c, sqz_error *err)
     wanted w = {digest, NULL};
     if (!s) s = artifact_list(r, take_row, &w, err);
     cJSON *manifest = s ? NULL : artifact_manifest(r, digest, err);
-    if (!s && !manifest) s = ERR_STORAGE;
+    if (!s && !manifest) s = err->code == SQZ_E_NOMEM ? SQZ_E_NOMEM : ERR_STORAGE;
     if (!s) {
         cJSON_AddItemToObject(c->json, "artifact", w.row ? w.row : cJSON_CreateObject());
         cJSON_AddItemToObject(c->json, "manifest", manifest);

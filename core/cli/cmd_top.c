@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -424,9 +423,8 @@ static void draw(const char *text)
 /* Waits for the next look; 1 = the user wants to end. */
 static int wait_for_key(double seconds)
 {
-    struct pollfd in = {STDIN_FILENO, POLLIN, 0};
     char keys[32];
-    if (poll(&in, 1, (int)(fmax(seconds, 0.05) * 1000)) > 0) {
+    if (signals_wait(STDIN_FILENO, fmax(seconds, 0.05))) {
         ssize_t n = read(STDIN_FILENO, keys, sizeof keys);
         if (n == 0) return 1; /* the terminal is gone */
         for (ssize_t i = 0; i < n; i++)
@@ -471,8 +469,7 @@ static sqz_status follow(cli *c, snapshot *s, double interval, sqz_error *err)
                     json_num(s->data.pareto, "hypervolume_normalised", 0));
         fflush(stdout);
         told = s->trials;
-        struct timespec pause = {(time_t)interval, (long)(fmod(interval, 1) * 1e9)};
-        nanosleep(&pause, NULL);
+        signals_wait(-1, interval);
         status = look(s, err);
     }
     return status;

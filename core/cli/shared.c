@@ -97,7 +97,7 @@ sqz_status read_text(const char *file, char **data, int64_t *bytes, sqz_error *e
 {
     if (strcmp(file, "-") == 0) return read_stdin(data, bytes, err);
     sqz_status s = file_read(file, (int64_t)1 << 32, data, bytes, err);
-    return s ? err_set(err, ERR_MODEL, "%s", err->text) : s;
+    return s && s != SQZ_E_NOMEM ? err_set(err, ERR_MODEL, "%s", err->text) : s;
 }
 
 /* ---- MODEL ----------------------------------------------------------------------------------- */

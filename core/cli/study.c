@@ -17,7 +17,7 @@ typedef struct overrides {
 static void add(overrides *o, char *text, const char *origin)
 {
     config_override *grown = realloc(o->rows, ((size_t)o->n + 1) * sizeof *grown);
-    if (!grown) abort();
+    if (!grown) memory_failed("the command line");
     o->rows = grown;
     o->rows[o->n++] = (config_override){text, origin};
 }

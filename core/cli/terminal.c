@@ -5,6 +5,7 @@
  * a log line is printed. */
 #include "cli/terminal.h"
 #include <math.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -352,4 +353,16 @@ void signals_install(void)
 int signals_count(void)
 {
     return signals > 2 ? 2 : signals;
+}
+
+int signals_wait(int fd, double seconds)
+{
+    struct pollfd in = {.fd = fd, .events = POLLIN};
+    double until = clock_s() + seconds;
+    for (;;) {
+        double left = until - clock_s();
+        int slice = left < 0.05 ? (int)(1000 * fmax(left, 0)) + 1 : 50; /* ms */
+        if (poll(&in, 1, slice) > 0) return 1;
+        if (signals || left <= 0) return 0;
+    }
 }

@@ -53,7 +53,11 @@ void print_styled(FILE *, const char *text);
 /* ---- signals --------------------------------------------------------------------------------- */
 /* SIGINT and SIGTERM count; the third one ends the process at once. */
 void signals_install(void);
-int signals_count(void); /* 0, 1 = cancel kindly, 2 = now */
+int signals_count(void);
+/* Until fd can be read (1), a signal came, or the time is up (0); fd -1 waits for the others, seconds
+ * INFINITY has no end.  Looks every 50 ms, so that a signal is not slept over that came just before
+ * the wait, or to another thread. */
+int signals_wait(int fd, double seconds); /* 0, 1 = cancel kindly, 2 = now */
 /* Also tell fn, from the handler: it must be async-signal-safe.  NULL = nobody any more. */
 void signals_tell(void (*fn)(void *ctx, int count), void *ctx);
 #endif

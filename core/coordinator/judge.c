@@ -48,6 +48,7 @@ static outcomes read_outcomes(const run *r, const char *relative)
     int64_t bytes = 0, room = 0;
     sqz_status s = file_read(path, (int64_t)1 << 30, &text, &bytes, NULL);
     free(path);
+    if (s == SQZ_E_NOMEM) memory_failed("the outcomes of an evaluation"); /* they are there */
     for (char *line = s ? NULL : text; line && *line;) {
         char *end = strchr(line, '\n');
         cJSON *row = cJSON_ParseWithLength(line, end ? (size_t)(end - line) : strlen(line));

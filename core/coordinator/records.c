@@ -202,7 +202,7 @@ sqz_status records_write_progress(run *r, sqz_error *err)
     FILE *f = open_memstream(&text, &bytes);
     if (!f) {
         free(path);
-        return err_set(err, SQZ_E_NOMEM, "out of memory");
+        return err_set(err, SQZ_E_NOMEM, "trials.jsonl: no memory to write it");
     }
     for (int64_t i = -1; i < r->n_trials; i++) {
         const cJSON *j = i < 0 ? r->baseline.json : r->trials[i].json;
@@ -210,8 +210,10 @@ sqz_status records_write_progress(run *r, sqz_error *err)
         fprintf(f, "%s\n", line);
         free(line);
     }
-    fclose(f);
-    sqz_status s = file_write(path, text, (int64_t)bytes, err);
+    int lost = ferror(f);
+    lost |= fclose(f) != 0;
+    sqz_status s = lost ? err_set(err, SQZ_E_NOMEM, "%s: no memory to write it", path)
+                        : file_write(path, text, (int64_t)bytes, err);
     free(text);
     free(path);
     return s || !r->front ? s : write_json(r, "pareto.json", r->front, err);

@@ -86,7 +86,8 @@ typedef struct child {
     int fd[2];     /* its stdout and stderr */
     char *text[2]; /* what came, zero-terminated */
     size_t bytes[2];
-    int cut; /* the description was longer than allowed */
+    int cut;  /* the description was longer than allowed */
+    int lost; /* no memory for it */
 } child;
 
 static sqz_status spawn(child *c, const char *program, const char *file, sqz_error *err)
@@ -137,7 +138,10 @@ static void drain(child *c, int k)
             continue;
         }
         char *grown = realloc(c->text[k], c->bytes[k] + (size_t)n + 1);
-        if (!grown) continue;
+        if (!grown) {
+            c->lost |= k == 0;
+            continue;
+        }
         memcpy(grown + c->bytes[k], chunk, (size_t)n);
         c->text[k] = grown;
         c->bytes[k] += (size_t)n;
@@ -150,7 +154,11 @@ static int collect(child *c, double timeout_s, int *timed_out)
 {
     double deadline = clock_s() + timeout_s;
     int ended = 0;
-    while (!(ended = program_ended(c->pid)) && clock_s() < deadline) {
+    /* Time first: a child that ended while this process was not running has not been slow. */
+    for (;;) {
+        int late = clock_s() >= deadline;
+        ended = program_ended(c->pid);
+        if (ended || late) break;
         struct pollfd fds[2] = {{c->fd[0], POLLIN, 0}, {c->fd[1], POLLIN, 0}};
         poll(fds, 2, c->fd[0] < 0 && c->fd[1] < 0 ? 1 : 20);
         drain(c, 0);
@@ -205,6 +213,7 @@ static sqz_status judge(child *c, const char *file, double timeout_s, int wait_s
                         int timed_out, cJSON **out, int *deny, sqz_error *err)
 {
     const char *words = last_words(c), *colon = *words ? ": " : "";
+    if (c->lost) return err_set(err, SQZ_E_NOMEM, "%s: no memory for its description", file);
     if (c->bytes[0] < strlen(GREETING) || memcmp(c->text[0], GREETING, strlen(GREETING)) != 0)
         return err_set(err, SQZ_E_INTERNAL,
                        "%s: not scanned: the program that SQZ_EXE or /proc/self/exe names does not "

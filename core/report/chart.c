@@ -47,7 +47,7 @@ void points_make(const facts *f, points *p)
     const cJSON *t;
     int room = cJSON_GetArraySize(f->members) + cJSON_GetArraySize(f->data->trials) + 1;
     *p = (points){.at = calloc((size_t)room, sizeof(point))};
-    if (!p->at) abort();
+    if (!p->at) memory_failed("the report");
     cJSON_ArrayForEach(t, f->members) add_point(p, t, POINT_FRONT);
     qsort(p->at, (size_t)p->n, sizeof *p->at, by_bytes);
     for (int i = 0; i < p->n; i++) p->at[i].number = i + 1, p->at[i].index = i;
@@ -189,7 +189,7 @@ static void staircase(txt *t, const points *p, const axis *a, const scale *x, co
     double best = NAN, last = NAN;
     txt path = {0};
     int *order = calloc((size_t)p->n + 1, sizeof *order), n = 0;
-    if (!order) abort();
+    if (!order) memory_failed("the report");
     for (int i = 0; i < p->n; i++) {
         if (p->at[i].kind != POINT_FRONT || !isfinite(json_num(p->at[i].metrics, a->key, NAN)))
             continue;

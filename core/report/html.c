@@ -596,7 +596,7 @@ static void heat_table(txt *t, heat *h, const cJSON *layers)
 {
     const cJSON **grid = calloc((size_t)h->n_blocks * (size_t)h->n_roles + 1, sizeof *grid), *l;
     const char *role;
-    if (!grid) abort();
+    if (!grid) memory_failed("the report");
     cJSON_ArrayForEach(l, layers)
     {
         int block = split_layer(json_str(l, "name", ""), &role), r = role_index(h, role, 0);

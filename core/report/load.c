@@ -16,11 +16,11 @@ static sqz_status read_object(const char *dir, const char *name, cJSON **out, sq
     sqz_status s = SQZ_OK;
     if (path_exists(path)) {
         s = json_read(path, MAX_FILE, 0, &doc, err);
-        if (s)
-            s = err_set(err, ERR_MODEL, "%s", err->text);
-        else if (!cJSON_IsObject(json_root(doc)))
+        if (s && s != SQZ_E_NOMEM)
+            s = err_set(err, ERR_MODEL, "%s", err ? err->text : name);
+        else if (!s && !cJSON_IsObject(json_root(doc)))
             s = err_set(err, ERR_MODEL, "%s: is no JSON object", path);
-        else
+        else if (!s)
             *out = cJSON_Duplicate(json_root(doc), 1);
         json_free(doc);
     }
@@ -28,8 +28,10 @@ static sqz_status read_object(const char *dir, const char *name, cJSON **out, sq
     return s;
 }
 
-/* One object a line; a line that does not parse ends the list (only the last can be torn). */
-static void add_lines(cJSON *trials, const char *text, int64_t bytes, const char *name)
+/* One object a line; a line that does not parse ends the list (only the last can be torn).  Fails
+ * only without memory, which says nothing about the line. */
+static sqz_status add_lines(cJSON *trials, const char *text, int64_t bytes, const char *name,
+                            sqz_error *err)
 {
     const char *end = text + bytes;
     for (const char *at = text; at < end;) {
@@ -37,13 +39,15 @@ static void add_lines(cJSON *trials, const char *text, int64_t bytes, const char
         if (!stop) stop = end;
         json_doc *doc = NULL;
         if (stop > at) {
-            if (json_parse(at, stop - at, 0, name, &doc, NULL)) return;
+            sqz_status s = json_parse(at, stop - at, 0, name, &doc, err);
+            if (s) return s == SQZ_E_NOMEM ? s : SQZ_OK;
             if (cJSON_IsObject(json_root(doc)))
                 cJSON_AddItemToArray(trials, cJSON_Duplicate(json_root(doc), 1));
             json_free(doc);
         }
         at = stop + 1;
     }
+    return SQZ_OK;
 }
 
 /* How to load a member in other programs is the exporter's knowledge: the code blocks of its
@@ -77,7 +81,7 @@ sqz_status report_load(const char *dir, report_data *out, sqz_error *err)
     d.trials = cJSON_CreateArray();
     if (!s && path_exists(path)) {
         s = file_read(path, MAX_FILE, &text, &bytes, err);
-        if (!s) add_lines(d.trials, text, bytes, path);
+        if (!s) s = add_lines(d.trials, text, bytes, path, err);
     }
     cJSON *m;
     cJSON_ArrayForEach(m, json_get(d.pareto, "members")) add_readme(dir, m);

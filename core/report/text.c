@@ -14,7 +14,7 @@ static void reserve(txt *t, size_t more)
     size_t room = t->room ? t->room : 4096;
     while (room < t->n + more + 1) room *= 2;
     char *grown = realloc(t->data, room);
-    if (!grown) abort();
+    if (!grown) memory_failed("the report");
     t->data = grown;
     t->room = room;
 }

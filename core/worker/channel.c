@@ -29,16 +29,14 @@ int channel_send(channel *c, const cJSON *message)
 {
     if (c->fd < 0) return 0;
     char *text = json_text(message, 0);
-    size_t n = text ? strlen(text) : 0;
-    uint8_t *frame = n > 0 && n <= max_frame(c) ? malloc(HEAD + n) : NULL;
+    size_t n = strlen(text);
+    uint8_t head[HEAD];
     int sent = 0;
-    if (frame) {
-        for (int i = 0; i < HEAD; i++) frame[i] = (uint8_t)(n >> (8 * i));
-        memcpy(frame + HEAD, text, n);
-        sent = send_all(c->fd, frame, HEAD + n);
+    if (n > 0 && n <= max_frame(c)) {
+        for (int i = 0; i < HEAD; i++) head[i] = (uint8_t)(n >> (8 * i));
+        sent = send_all(c->fd, head, HEAD) && send_all(c->fd, (const uint8_t *)text, n);
         if (!sent) channel_close(c);
     }
-    free(frame);
     free(text);
     return sent;
 }
@@ -77,10 +75,11 @@ cJSON *channel_take(channel *c)
         return NULL;
     }
     if (c->have < HEAD + n) return NULL;
-    if (json_parse((const char *)c->bytes + HEAD, (int64_t)n, 0, "message", &doc, NULL) == SQZ_OK) {
-        if (cJSON_IsObject(json_root(doc))) message = cJSON_Duplicate(json_root(doc), 1);
-        json_free(doc);
-    }
+    sqz_status s = json_parse((const char *)c->bytes + HEAD, (int64_t)n, 0, "message", &doc, NULL);
+    if (s == SQZ_E_NOMEM)
+        return NULL; /* nothing of the sender's doing: it stays for the next look */
+    if (!s && cJSON_IsObject(json_root(doc))) message = cJSON_Duplicate(json_root(doc), 1);
+    if (!s) json_free(doc);
     c->have -= HEAD + n;
     memmove(c->bytes, c->bytes + HEAD + n, c->have);
     if (!message) c->broken = 1;

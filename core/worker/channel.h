@@ -8,7 +8,10 @@
 #include "error/error.h"
 #include "json/json.h"
 
-enum { CHANNEL_MAX_FRAME = 64 << 10 };
+enum {
+    CHANNEL_MAX_FRAME = 64 << 10,
+    WORKER_NO_MEMORY = 71 /* exit status of a worker that had no memory for something of its own */
+};
 
 typedef struct channel {
     int fd;    /* -1 when closed or never there */
@@ -22,7 +25,7 @@ typedef struct channel {
  * full: the parent reads all the time. */
 int channel_send(channel *, const cJSON *message);
 /* The next message that has arrived (caller frees), or NULL when there is none yet, the other side is
- * gone (fd becomes -1) or broken is set.  Never blocks. */
+ * gone (fd becomes -1), broken is set or there is no memory for it now.  Never blocks. */
 cJSON *channel_take(channel *);
 void channel_close(channel *);
 #endif

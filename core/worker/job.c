@@ -66,15 +66,15 @@ sqz_status job_subject(job_state *s, int with_artifact, int resident, subject **
     return subject_open(&o, out, err);
 }
 
-/* The strings of a JSON array; the pointers belong to the JSON, the vector to the caller. */
+/* The strings of a JSON array; the pointers belong to the JSON, the vector to the caller; NULL
+ * without memory. */
 static const char **strings(const cJSON *array, int *n)
 {
     *n = cJSON_GetArraySize(array);
     const char **v = calloc((size_t)*n + 1, sizeof *v);
-    if (!v) abort();
     int i = 0;
     const cJSON *item;
-    cJSON_ArrayForEach(item, array) v[i++] = cJSON_IsString(item) ? item->valuestring : "";
+    if (v) cJSON_ArrayForEach(item, array) v[i++] = cJSON_IsString(item) ? item->valuestring : "";
     return v;
 }
 
@@ -86,7 +86,9 @@ static sqz_status open_catalogue(job_state *s, sqz_error *err)
     const char **allow = strings(json_get(p, "allow"), &o.n_allow);
     const char **deny = strings(json_get(p, "deny"), &o.n_deny);
     o.paths = path, o.allow = allow, o.deny = deny;
-    sqz_status st = catalogue_open(&o, &s->catalogue, err);
+    sqz_status st = path && allow && deny
+                        ? catalogue_open(&o, &s->catalogue, err)
+                        : err_set(err, SQZ_E_NOMEM, "no memory for the job's plugin folders");
     free(path), free(allow), free(deny);
     return st;
 }

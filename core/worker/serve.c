@@ -158,6 +158,7 @@ static void begin(server *s, const char *dir)
     char *path = path_format("%s/events.jsonl", dir);
     setrlimit(RLIMIT_CORE, &none);
     limit_data();
+    memory_failed_status(WORKER_NO_MEMORY);
     s->start = clock_s();
     s->parent.fd = parent_socket();
     s->had_parent = s->parent.fd >= 0;

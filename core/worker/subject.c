@@ -217,13 +217,19 @@ static void forms_free(forms *f)
     free(f);
 }
 
-static void forms_add(forms *f, const char *module, const char *object)
+static sqz_status forms_none(sqz_error *err)
+{
+    return err_set(err, SQZ_E_NOMEM, "no memory for the list of quantized linears");
+}
+
+static sqz_status forms_add(forms *f, const char *module, const char *object, sqz_error *err)
 {
     held_form *grown = realloc(f->held, (size_t)(f->n + 1) * sizeof *grown);
-    if (!grown) abort();
+    if (!grown) return forms_none(err);
     f->held = grown;
     f->held[f->n++] = (held_form){.module = path_format("%s", module),
                                   .object = object ? path_format("%s", object) : NULL};
+    return SQZ_OK;
 }
 
 static sqz_status forms_of_artifact(subject *s, sqz_error *err)
@@ -237,9 +243,12 @@ static sqz_status forms_of_artifact(subject *s, sqz_error *err)
     else
         st = artifact_resolve(reg, s->options.artifact, digest, err);
     cJSON *manifest = st ? NULL : artifact_manifest(reg, digest, err);
-    if (!manifest) return st ? st : ERR_STORAGE;
+    if (!manifest) return st ? st : err->code == SQZ_E_NOMEM ? SQZ_E_NOMEM : ERR_STORAGE;
     s->forms = calloc(1, sizeof *s->forms);
-    if (!s->forms) abort();
+    if (!s->forms) {
+        cJSON_Delete(manifest);
+        return forms_none(err);
+    }
     s->forms->registry = reg;
     const cJSON *t;
     cJSON_ArrayForEach(t, json_get(manifest, "tensors"))
@@ -251,7 +260,7 @@ static sqz_status forms_of_artifact(subject *s, sqz_error *err)
                          digest, t->string, json_str(t, "form", ""));
             break;
         }
-        forms_add(s->forms, t->string, object);
+        if ((st = forms_add(s->forms, t->string, object, err))) break;
     }
     cJSON_Delete(manifest);
     return st;
@@ -292,17 +301,20 @@ static sqz_status forms_of_format(subject *s, sqz_error *err)
             continue;
         }
         s->forms = calloc(1, sizeof *s->forms);
-        if (!s->forms) abort();
+        if (!s->forms) {
+            agent_close(a);
+            return forms_none(err);
+        }
         s->forms->agent = a;
         s->forms->format = f;
         s->forms->import = (sqz_import){sizeof(sqz_import), 0, s->checkpoint,
                                         s->checkpoint->config_text, import_tensor};
         linear_spec specs[MODEL_MAX_LINEARS];
-        for (int64_t l = 0; l < s->config.layers; l++) {
+        for (int64_t l = 0; l < s->config.layers && !st; l++) {
             int n = model_linears(&s->config, l, specs);
-            for (int k = 0; k < n; k++) forms_add(s->forms, specs[k].module, NULL);
+            for (int k = 0; k < n && !st; k++) st = forms_add(s->forms, specs[k].module, NULL, err);
         }
-        return SQZ_OK;
+        return st;
     }
     return err_set(err, ERR_MODEL,
                    "%s: quantized with \"%s\", which no installed format plugin reads; `sqz plugin "

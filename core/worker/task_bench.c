@@ -137,7 +137,11 @@ static sqz_status measure(job_state *s, model *m, const plan *p, timings *t, sqz
     int64_t n = p->batch * p->prompt, vocab = model_get_config(m)->vocab;
     int32_t *prompt = malloc((size_t)n * sizeof *prompt),
             *out = malloc((size_t)(p->batch * p->new_tokens) * sizeof *out);
-    if (!prompt || !out) abort();
+    if (!prompt || !out) {
+        free(prompt);
+        free(out);
+        return err_set(err, SQZ_E_NOMEM, "no memory for prompts of %lld tokens", (long long)n);
+    }
     uint64_t x = 0x9e3779b97f4a7c15ull;
     for (int64_t i = 0; i < n; i++) { /* a fixed linear congruential stream */
         x = x * 6364136223846793005ull + 1442695040888963407ull;
@@ -189,10 +193,14 @@ sqz_status task_bench(job_state *s, const cJSON *task, cJSON *result, sqz_error 
     if (st) return st;
     st = make_plan(task, &subj->config, &p, err);
     if (!st) st = subject_model(subj, &m, err);
-    double *room = calloc((size_t)p.repeats * 4 + 4, sizeof *room);
-    if (!room) abort();
+    double *room = st ? NULL : calloc((size_t)p.repeats * 4 + 4, sizeof *room);
+    if (!st && !room) st = err_set(err, SQZ_E_NOMEM, "no memory for %d timings", (int)p.repeats);
+    if (st) {
+        subject_close(subj);
+        return st;
+    }
     timings t = {room, room + p.repeats, room + 2 * p.repeats, room + 3 * p.repeats, 0, -1, -1};
-    if (!st) st = measure(s, m, &p, &t, err);
+    st = measure(s, m, &p, &t, err);
     if (!st) {
         int64_t peak_kb = status_kb("VmHWM");
         add_spread(result, "ttft_seconds", t.ttft, p.repeats);

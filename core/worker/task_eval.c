@@ -25,23 +25,32 @@ typedef struct eval_run {
     cJSON *metrics;
     char *items; /* JSON lines */
     size_t items_bytes, items_room;
+    int items_lost; /* no memory for one */
     int64_t scored_tokens;
 } eval_run;
-
-static void keep(eval_run *r, void *p)
-{
-    if (r->n_arena == r->arena_room) {
-        r->arena_room = r->arena_room ? 2 * r->arena_room : 256;
-        r->arena = realloc(r->arena, (size_t)r->arena_room * sizeof *r->arena);
-        if (!r->arena) abort();
-    }
-    r->arena[r->n_arena++] = p;
-}
 
 /* A runtime error inside a service becomes the plugin's fail() text. */
 static sqz_status relay(eval_run *r, sqz_status st, const sqz_error *e)
 {
     return st ? host_fail(agent_host(r->agent), st, e->text) : SQZ_OK;
+}
+
+/* Until the evaluation is over; what cannot be kept is freed. */
+static sqz_status keep(eval_run *r, void *p)
+{
+    if (r->n_arena == r->arena_room) {
+        int64_t room = r->arena_room ? 2 * r->arena_room : 256;
+        void **grown = realloc(r->arena, (size_t)room * sizeof *grown);
+        if (!grown) {
+            free(p);
+            return host_fail(agent_host(r->agent), SQZ_E_NOMEM,
+                             "no memory for the texts of the evaluation");
+        }
+        r->arena = grown;
+        r->arena_room = room;
+    }
+    r->arena[r->n_arena++] = p;
+    return SQZ_OK;
 }
 
 /* ---- services of the subject
@@ -56,7 +65,7 @@ static sqz_status ev_encode(const sqz_eval *e, const char *text, int32_t special
     sqz_status st =
         tokenizer_encode(r->tokenizer, text, (int64_t)strlen(text), special, &out, n, &er);
     if (st) return relay(r, st, &er);
-    keep(r, out);
+    if ((st = keep(r, out))) return st;
     *ids = out;
     return SQZ_OK;
 }
@@ -70,7 +79,7 @@ static sqz_status ev_decode(const sqz_eval *e, const int32_t *ids, int64_t n, in
     int64_t bytes;
     sqz_status st = tokenizer_decode(r->tokenizer, ids, n, skip, &out, &bytes, &er);
     if (st) return relay(r, st, &er);
-    keep(r, out);
+    if ((st = keep(r, out))) return st;
     *text = out;
     return SQZ_OK;
 }
@@ -82,7 +91,7 @@ static sqz_status ev_stream(const sqz_eval *e, const int32_t **ids, int64_t *n)
     int32_t *out;
     sqz_status st = data_stream(r->data, r->tokenizer, r->frame, NULL, &out, n, &er);
     if (st) return relay(r, st, &er);
-    keep(r, out);
+    if ((st = keep(r, out))) return st;
     *ids = out;
     return SQZ_OK;
 }
@@ -139,9 +148,15 @@ static void ev_item(const sqz_eval *e, int64_t index, double outcome, const char
     size_t n = strlen(line);
     cJSON_Delete(j);
     if (r->items_bytes + n + 2 > r->items_room) {
-        r->items_room = 2 * (r->items_bytes + n + 2) + 4096;
-        r->items = realloc(r->items, r->items_room);
-        if (!r->items) abort();
+        size_t room = 2 * (r->items_bytes + n + 2) + 4096;
+        char *grown = realloc(r->items, room);
+        if (!grown) { /* the plugin cannot be told here; store_items refuses */
+            r->items_lost = 1;
+            free(line);
+            return;
+        }
+        r->items = grown;
+        r->items_room = room;
     }
     memcpy(r->items + r->items_bytes, line, n);
     r->items_bytes += n;
@@ -196,6 +211,8 @@ static sqz_status open_eval(job_state *s, const cJSON *spec, const dataset *d, a
 static sqz_status store_items(eval_run *r, const char *name, cJSON *items, sqz_error *err)
 {
     char digest[DIGEST_TEXT];
+    if (r->items_lost)
+        return err_set(err, SQZ_E_NOMEM, "%s: no memory for the outcomes of its items", name);
     if (!r->items_bytes) return SQZ_OK;
     sqz_status st = object_put(r->job->registry, r->items, (int64_t)r->items_bytes, digest, err);
     if (st) return st;

@@ -113,9 +113,11 @@ static sqz_status ex_declare(const sqz_export *e, const sqz_tensor_view *v)
         if (v->shape[i] < 0 || __builtin_mul_overflow(bytes, v->shape[i], &bytes))
             return k->host->fail(k->host, SQZ_E_INVALID, "a declared tensor is too large");
     if (k->n == k->room) {
-        k->room = k->room ? 2 * k->room : 256;
-        k->tensors = realloc(k->tensors, (size_t)k->room * sizeof *k->tensors);
-        if (!k->tensors) abort();
+        int64_t room = k->room ? 2 * k->room : 256;
+        declared *grown = realloc(k->tensors, (size_t)room * sizeof *grown);
+        if (!grown) return k->host->fail(k->host, SQZ_E_NOMEM, "no memory for the list of tensors");
+        k->tensors = grown;
+        k->room = room;
     }
     declared *d = &k->tensors[k->n++];
     *d = (declared){
@@ -135,14 +137,15 @@ static char *shard_name(int i, int n)
 static sqz_status open_shards(sink *k)
 {
     int64_t filled = 0;
-    k->n_shards = 1;
+    int n_shards = 1;
     for (int64_t i = 0; i < k->n; i++) {
-        if (filled > 0 && filled + k->tensors[i].bytes > SHARD_BYTES) k->n_shards++, filled = 0;
+        if (filled > 0 && filled + k->tensors[i].bytes > SHARD_BYTES) n_shards++, filled = 0;
         filled += k->tensors[i].bytes;
-        k->tensors[i].shard = k->n_shards - 1;
+        k->tensors[i].shard = n_shards - 1;
     }
-    k->shards = calloc((size_t)k->n_shards, sizeof(st_writer *));
-    if (!k->shards) abort();
+    k->shards = calloc((size_t)n_shards, sizeof(st_writer *));
+    if (!k->shards) return err_set(&k->error, SQZ_E_NOMEM, "no memory for the list of shards");
+    k->n_shards = n_shards;
     sqz_status st = SQZ_OK;
     for (int s = 0; s < k->n_shards && !st; s++) {
         char *name = shard_name(s, k->n_shards), *path = path_format("%s/%s", k->dir, name);
@@ -198,12 +201,14 @@ static sqz_status ex_text(const sqz_export *e, const char *file, const char *tex
     return k->dir ? sink_fail(k, write_text(k->dir, file, text, &k->error)) : SQZ_OK;
 }
 
-static void sink_open(sink *k, job_state *s, subject *subj, const char *dir, sqz_export *e)
+/* Also after a failure the sink is there to be closed. */
+static sqz_status sink_open(sink *k, job_state *s, subject *subj, const char *dir, sqz_export *e,
+                            sqz_error *err)
 {
     const model_config *c = &subj->config;
     *k = (sink){.job = s, .subject = subj, .dir = dir, .held = -1};
     k->specs = calloc((size_t)(c->layers * MODEL_MAX_LINEARS), sizeof *k->specs);
-    if (!k->specs) abort();
+    if (!k->specs) return err_set(err, SQZ_E_NOMEM, "no memory for the list of linears");
     for (int64_t l = 0; l < c->layers; l++)
         k->n_specs += model_linears(c, l, k->specs + k->n_specs);
     *e = (sqz_export){.struct_size = sizeof *e,
@@ -216,6 +221,7 @@ static void sink_open(sink *k, job_state *s, subject *subj, const char *dir, sqz
                       .declare = ex_declare,
                       .write = ex_write,
                       .text = ex_text};
+    return SQZ_OK;
 }
 
 /* Finishes the shards (or throws them away) and frees everything. */
@@ -277,10 +283,9 @@ static sqz_status choose_format(job_state *s, subject *subj, const char *name, c
         if (f && f->check && f->export_model) {
             sink k;
             sqz_export e;
-            sink_open(&k, s, subj, NULL, &e);
+            st = sink_open(&k, s, subj, NULL, &e, err);
             k.host = agent_host(a);
-            st = f->check(agent_host(a), agent_self(a), &e);
-            if (st) agent_error(a, st, err);
+            if (!st && (st = f->check(agent_host(a), agent_self(a), &e))) agent_error(a, st, err);
             sink_close(&k, SQZ_E_CANCELLED, NULL);
             if (!st) {
                 *out = (chosen){a, f};
@@ -299,9 +304,9 @@ int64_t export_bytes(job_state *s, subject *subj, const char *format)
     sink k;
     sqz_export e;
     if (choose_format(s, subj, format, &c, NULL)) return 0;
-    sink_open(&k, s, subj, NULL, &e);
+    sqz_status st = sink_open(&k, s, subj, NULL, &e, NULL);
     k.host = agent_host(c.agent);
-    c.format->export_model(agent_host(c.agent), agent_self(c.agent), &e);
+    if (!st) c.format->export_model(agent_host(c.agent), agent_self(c.agent), &e);
     int64_t bytes = k.bytes;
     sink_close(&k, SQZ_E_CANCELLED, NULL);
     agent_close(c.agent);
@@ -494,12 +499,11 @@ static sqz_status write_folder(job_state *s, const char *format, const char *dir
     }
     sink k;
     sqz_export e;
-    sink_open(&k, s, subj, dir, &e);
+    st = sink_open(&k, s, subj, dir, &e, err);
     k.host = agent_host(c.agent);
-    st = c.format->export_model(agent_host(c.agent), agent_self(c.agent), &e);
-    if (st)
+    if (!st && (st = c.format->export_model(agent_host(c.agent), agent_self(c.agent), &e)))
         st = agent_error(c.agent, st, err);
-    else if (!k.shards)
+    else if (!st && !k.shards)
         st = err_set(err, SQZ_E_INTERNAL, "%s wrote no tensor", agent_describe(c.agent)->id);
     json_add_num(result, "bytes", (double)k.bytes);
     cJSON_AddStringToObject(result, "format", agent_describe(c.agent)->id);

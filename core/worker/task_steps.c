@@ -130,14 +130,19 @@ static sqz_status dense_weight(subject *s, const linear_spec *spec, float **out,
 
 /* Mean over a sample of rows of d H d^T, and the same relative to w H w^T (H = identity without
  * statistics). */
-static void layer_error(step_run *r, const sqz_linear *l, const sqz_affine *a, double *error,
-                        double *relative, int64_t *rows)
+static sqz_status layer_error(step_run *r, const sqz_linear *l, const sqz_affine *a, double *error,
+                              double *relative, int64_t *rows, sqz_error *err)
 {
     const device *d = &r->job->backend.device;
     int64_t n = l->cols, take = l->rows < ERROR_ROWS ? l->rows : ERROR_ROWS;
     float *x = malloc((size_t)(2 * take * n) * sizeof *x); /* differences, then weights */
     float *xh = malloc((size_t)(2 * take * n) * sizeof *xh);
-    if (!x || !xh) abort();
+    if (!x || !xh) {
+        free(x);
+        free(xh);
+        return err_set(err, SQZ_E_NOMEM, "no memory to measure the error of %lld rows",
+                       (long long)take);
+    }
     for (int64_t k = 0; k < take; k++) {
         int64_t row = k * l->rows / take;
         const float *w = l->weight + row * n;
@@ -158,15 +163,18 @@ static void layer_error(step_run *r, const sqz_linear *l, const sqz_affine *a, d
     *error = sums[0] / (double)take;
     *relative = sums[1] > 0 ? sums[0] / sums[1] : 0;
     *rows = take;
+    return SQZ_OK;
 }
 
-static cJSON *layer_record(const linear_spec *spec, const linear_run *lr, const sqz_linear *l,
-                           double seconds)
+static sqz_status layer_record(const linear_spec *spec, const linear_run *lr, const sqz_linear *l,
+                               double seconds, cJSON *layers, sqz_error *err)
 {
+    double error = 0, relative = 0;
+    int64_t rows = 0;
+    sqz_status st = layer_error(lr->run, l, &lr->affine, &error, &relative, &rows, err);
+    if (st) return st;
     cJSON *j = cJSON_CreateObject();
-    double error, relative;
-    int64_t rows;
-    layer_error(lr->run, l, &lr->affine, &error, &relative, &rows);
+    cJSON_AddItemToArray(layers, j);
     cJSON_AddStringToObject(j, "name", spec->module);
     json_add_num(j, "bits", lr->affine.bits);
     json_add_num(j, "group_size", (double)lr->affine.group_size);
@@ -177,7 +185,7 @@ static cJSON *layer_record(const linear_spec *spec, const linear_run *lr, const 
     json_add_num(j, "seconds", seconds);
     if (cJSON_GetArraySize(lr->notes))
         cJSON_AddItemToObject(j, "notes", cJSON_Duplicate(lr->notes, 1));
-    return j;
+    return SQZ_OK;
 }
 
 /* The results of one block, until they are stored together. */
@@ -248,7 +256,7 @@ static sqz_status run_linear(step_run *r, const linear_spec *spec, int64_t layer
             st = err_set(err, SQZ_E_INTERNAL, "%s: %s returned without a result", spec->module,
                          r->info->id);
         double seconds = clock_s() - start;
-        if (!st) cJSON_AddItemToArray(r->layers, layer_record(spec, &lr, &l, seconds));
+        if (!st) st = layer_record(spec, &lr, &l, seconds, r->layers, err);
     }
     if (!st) { /* the block owns it now */
         memcpy(block->module[block->n], spec->module, sizeof spec->module);
@@ -323,7 +331,7 @@ static sqz_status make_artifact(step_run *r, char digest[DIGEST_TEXT], sqz_error
         cJSON *parent = artifact_manifest(r->job->registry, r->job->artifact, err);
         if (!parent) {
             cJSON_Delete(m);
-            return ERR_STORAGE;
+            return err->code == SQZ_E_NOMEM ? SQZ_E_NOMEM : ERR_STORAGE;
         }
         tensors = cJSON_DetachItemFromObjectCaseSensitive(parent, "tensors");
         cJSON_Delete(parent);

@@ -91,7 +91,11 @@ static sqz_status spawn(watch *w, sqz_error *err)
         int failure = spawn_with(w, program, log, ends[1]);
         close(ends[1]);
         w->child.fd = ends[0];
-        if (failure)
+        /* Only the log is written while a worker starts. */
+        if (failure == ENOSPC || failure == EDQUOT || failure == EROFS || failure == EIO)
+            status = err_set(err, ERR_STORAGE, "%s: cannot be written: %s%s", log,
+                             strerror(failure), file_room_hint(failure));
+        else if (failure)
             status = err_set(err, SQZ_E_INTERNAL, "cannot start %s as a worker: %s", program,
                              strerror(failure));
     }
@@ -410,6 +414,10 @@ static void judge(const watch *w, const cJSON *job, int wait_status, worker_outc
         judge_stopped(w, o);
     } else if (WIFSIGNALED(wait_status)) {
         judge_signal(w, WTERMSIG(wait_status), o);
+    } else if (WEXITSTATUS(wait_status) == WORKER_NO_MEMORY) {
+        snprintf(text, sizeof text, "the worker ran out of memory%s; stderr.log says for what",
+                 how_far(w, place));
+        conclude(o, OUTCOME_OOM, SQZ_E_NOMEM, text);
     } else {
         snprintf(text, sizeof text, "%s ended with exit status %d and no valid result%s: %.400s",
                  who(w), WEXITSTATUS(wait_status), how_far(w, place), err.text);

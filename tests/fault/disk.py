@@ -2,7 +2,7 @@
 Each ends with the documented exit code and a message that names the cause, and after the cause is gone the run
 continues to the front of an undisturbed one.
 
-    python3 disk.py SQZ PRELOAD WORKDIR [--points N] [--seed S]
+    python3 disk.py SQZ PRELOAD WORKDIR [--points N] [--seed S] [--jobs N] [--only WORDS]
 """
 import argparse
 import json
@@ -116,12 +116,11 @@ def newer_journal():
 
 # ---- calls that fail -----------------------------------------------------------------------------
 
-def failing_calls(bench, ref, rng, points):
+def failing_calls(bench, ref, rng, name, points):
     """One call, or every call from one on, fails.  The run may not notice (what is only a convenience), but when it
     ends it says why with exit code 7."""
     ended = 0
-    for i in range(points):
-        name = list(WORDS)[i % 3]
+    for _ in range(points):
         times, n = rng.choice([0, 0, 1]), rng.randint(1, ref["calls"])
         out, store = bench.place("call")
         code, _, err = bench.run(out, store, fault=f"who=any;path={out};path2={store};n={n};times={times};do={name}")
@@ -271,6 +270,7 @@ def main():
     p.add_argument("work")
     p.add_argument("--points", type=int, default=6)
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--jobs", type=int, default=2)
     p.add_argument("--sizes")
     p.add_argument("--only")
     a = p.parse_args()
@@ -280,21 +280,25 @@ def main():
         print(small_disks(fault.Bench(a.sqz, a.preload, os.path.join(a.work, "inner")), ref, sizes))
         return
     bench = fault.Bench(a.sqz, a.preload, fault.work_folder(os.path.abspath(a.work)))
-    rng = random.Random(a.seed)
     try:
         ref = reference(bench)
-        for name, test in (
-                ("damaged journals", lambda: journals(bench, ref, rng, max(a.points // 6, 1))),
-                ("failing calls", lambda: failing_calls(bench, ref, rng, a.points)),
-                ("short writes", lambda: short_writes(bench, ref)),
-                ("read-only folders", lambda: read_only(bench, ref)),
-                ("full disk", lambda: full_disk(bench, ref, a.points)),
-                ("wrong clock", lambda: wrong_clock(bench, ref)),
-                ("one registry", lambda: one_registry(bench, ref)),
-                ("one folder", lambda: one_folder(bench, ref)),
-                ("newer registry", lambda: newer_registry(bench, ref))):
-            if not a.only or a.only in name:
-                print(f"{name}: {test()}", flush=True)
+        tests = [
+            ("damaged journals", lambda b, rng: journals(b, ref, rng, max(a.points // 6, 1))),
+            *((f"failing calls {name}", lambda b, rng, name=name: failing_calls(b, ref, rng, name, -(-a.points // 3)))
+              for name in ("ENOSPC", "EIO", "EDQUOT")),
+            ("short writes", lambda b, rng: short_writes(b, ref)),
+            ("read-only folders", lambda b, rng: read_only(b, ref)),
+            ("full disk", lambda b, rng: full_disk(b, ref, a.points)),
+            ("wrong clock", lambda b, rng: wrong_clock(b, ref)),
+            ("one registry", lambda b, rng: one_registry(b, ref)),
+            ("one folder", lambda b, rng: one_folder(b, ref)),
+            ("newer registry", lambda b, rng: newer_registry(b, ref))]
+
+        def one(b, test):
+            print(f"{test[0]}: {test[1](b, random.Random(f'{a.seed} {test[0]}'))}", flush=True)
+
+        with fault.Crew(bench, a.jobs) as crew:
+            crew.map(one, [t for t in tests if not a.only or a.only in t[0]])
     finally:
         if os.path.isdir(bench.work):
             shutil.rmtree(bench.work)

@@ -1,7 +1,9 @@
 """kill -9 of the coordinator or of a worker: at random calls that change files, at random times, and after every
 journal record.  Resuming gives the front of an undisturbed run, a clean registry, no orphan, no temporary file.
 
-    python3 kill.py SQZ PRELOAD WORKDIR [--points N] [--records all|N] [--seed S]
+    python3 kill.py SQZ PRELOAD WORKDIR [--points N] [--records all|N] [--seed S] [--jobs N] [--times]
+
+Without --times every point is a call, the same ones each time; with it every second one is a moment.
 """
 import argparse
 import collections
@@ -14,7 +16,8 @@ import time
 
 import fault
 
-KINDS = ("coordinator call", "worker call", "coordinator time", "worker time")
+CALLS = ("coordinator call", "worker call")
+TIMES = ("coordinator time", "worker time")
 
 
 def plan_of(out, store, who, n, when="before", calls=None):
@@ -57,16 +60,24 @@ def kill_at(bench, out, store, who, delay):
     return hit
 
 
-def one_point(bench, rng, kind, reference, name):
-    out, store = bench.place(name)
-    who, how = kind.split()
-    if how == "time":
-        delay = rng.uniform(0.01, 0.98) * reference["seconds"]
-        hit = kill_at(bench, out, store, who, delay)
-        what = f"{kind} {delay:.3f} s"
+def choose(rng, kinds, reference, points):
+    """(kind, call or seconds, before or after) of each point."""
+    for i in range(points):
+        kind = kinds[i % len(kinds)]
+        if kind in TIMES:
+            yield kind, rng.uniform(0.01, 0.98) * reference["seconds"], None
+        else:
+            yield kind, rng.randint(1, reference[kind.split()[0]]), rng.choice(["before", "after"])
+
+
+def one_point(bench, point, reference):
+    out, store = bench.place("point")
+    kind, n, when = point
+    who = kind.split()[0]
+    if kind in TIMES:
+        hit = kill_at(bench, out, store, who, n)
+        what = f"{kind} {n:.3f} s"
     else:
-        n = rng.randint(1, reference[who])
-        when = rng.choice(["before", "after"])
         code, _, err = bench.run(out, store, fault=plan_of(out, store, who, n, when))
         _, fired, call = bench.counted()
         what, hit = f"{kind} {n} {when}: {call}", fired > 0
@@ -74,23 +85,24 @@ def one_point(bench, rng, kind, reference, name):
     fault.wait_for_orphans(out)
     bench.resume(out, store, expect=0)
     fault.settle(bench, out, store, reference["front"], what)
-    return hit, what
+    return kind, hit, what
 
 
-def every_record(bench, reference, limit):
-    """Right after the n-th record is durable, for each n."""
+def chosen_records(reference, limit):
     n = reference["records"]
-    chosen = range(1, n + 1) if limit is None else sorted({1, n, *(1 + i * (n - 1) // max(limit - 1, 1) for i in range(limit))})
-    for k in chosen:
-        out, store = bench.place(f"record{k}")
-        code, _, err = bench.run(out, store, fault=plan_of(out, store, "coordinator", k, "after", "journal"))
-        assert code == fault.SIGKILLED, f"record {k}: exit {code}\n{err[-2000:]}"
-        with open(os.path.join(out, "journal.jsonl"), encoding="utf-8") as f:
-            assert sum(1 for _ in f) == k, f"record {k}"
-        fault.wait_for_orphans(out)
-        bench.resume(out, store, expect=0)
-        fault.settle(bench, out, store, reference["front"], f"record {k}")
-    return len(chosen)
+    return list(range(1, n + 1)) if limit == "all" else sorted({1 + i * (n - 1) // max(int(limit) - 1, 1) for i in range(int(limit))})
+
+
+def one_record(bench, k, reference):
+    """Right after the k-th record is durable."""
+    out, store = bench.place("record")
+    code, _, err = bench.run(out, store, fault=plan_of(out, store, "coordinator", k, "after", "journal"))
+    assert code == fault.SIGKILLED, f"record {k}: exit {code}\n{err[-2000:]}"
+    with open(os.path.join(out, "journal.jsonl"), encoding="utf-8") as f:
+        assert sum(1 for _ in f) == k, f"record {k}"
+    fault.wait_for_orphans(out)
+    bench.resume(out, store, expect=0)
+    fault.settle(bench, out, store, reference["front"], f"record {k}")
 
 
 def measure(bench):
@@ -119,9 +131,11 @@ def main():
     p.add_argument("sqz")
     p.add_argument("preload")
     p.add_argument("work")
-    p.add_argument("--points", type=int, default=8)
-    p.add_argument("--records", default="4")
+    p.add_argument("--points", type=int, default=16)
+    p.add_argument("--records", default="8")
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--jobs", type=int, default=2)
+    p.add_argument("--times", action="store_true")
     a = p.parse_args()
     bench = fault.Bench(a.sqz, a.preload, fault.work_folder(os.path.abspath(a.work)))
     rng = random.Random(a.seed)
@@ -129,14 +143,15 @@ def main():
         reference = measure(bench)
         print(f"undisturbed: {reference['seconds']:.2f} s, front of {len(reference['front'])}, {reference['records']} records, "
               f"{reference['coordinator']} calls of the coordinator, {reference['worker']} of workers", flush=True)
-        records = every_record(bench, reference, None if a.records == "all" else int(a.records))
-        print(f"after a journal record: {records} of {records} the same", flush=True)
+        records = chosen_records(reference, a.records)
+        points = list(choose(rng, CALLS + TIMES if a.times else CALLS, reference, a.points))
         hits = collections.Counter()
-        for i in range(a.points):
-            kind = KINDS[i % len(KINDS)]
-            hit, what = one_point(bench, rng, kind, reference, f"point{i}")
-            hits[kind] += hit
-            print(f"point {i}: {what}{'' if hit else ' (ended before)'}", flush=True)
+        with fault.Crew(bench, a.jobs) as crew:
+            crew.map(lambda b, k: one_record(b, k, reference), records)
+            print(f"after a journal record: {len(records)} of {len(records)} the same", flush=True)
+            for i, (kind, hit, what) in enumerate(crew.map(lambda b, point: one_point(b, point, reference), points)):
+                hits[kind] += hit
+                print(f"point {i}: {what}{'' if hit else ' (ended before)'}", flush=True)
         print(f"ok: {a.points} points, {sum(hits.values())} hit: {dict(hits)}")
     finally:
         if os.path.isdir(bench.work):

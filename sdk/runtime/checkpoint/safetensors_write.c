@@ -198,7 +198,8 @@ static sqz_status begin(st_writer *w, sqz_error *err)
     w->data_at = (int64_t)bytes;
     w->fd = open(w->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (w->fd < 0)
-        st = err_set(err, ERR_STORAGE, "%s: cannot be created: %s", w->path, strerror(errno));
+        st = err_set(err, ERR_STORAGE, "%s: cannot be created: %s%s", w->path, strerror(errno),
+                     file_room_hint(errno));
     else if (fallocate(w->fd, 0, 0, w->data_at + data_bytes) < 0 &&
              (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
         st = err_set(err, ERR_STORAGE, "%s: no space for %lld bytes: %s; free some and try again",

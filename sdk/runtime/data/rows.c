@@ -95,6 +95,7 @@ static int array_room(void **array, int64_t n, int64_t *room, size_t size)
     return 1;
 }
 
+/* Negative: no room (-1), no memory (-2). */
 static int32_t name_index(row_store *s, const char *name)
 {
     for (int64_t i = 0; i < s->n_names; i++)
@@ -102,7 +103,7 @@ static int32_t name_index(row_store *s, const char *name)
     if (s->n_names == MAX_NAMES) return -1;
     if (!s->names) s->names = calloc(MAX_NAMES, sizeof *s->names);
     char *copy = s->names ? strdup(name) : NULL;
-    if (!copy) return -1;
+    if (!copy) return -2;
     s->names[s->n_names] = copy;
     return (int32_t)s->n_names++;
 }
@@ -142,6 +143,7 @@ static span add_bytes(row_store *s, const char *text, int64_t n)
 static sqz_status add_a_field(row_store *s, const char *name, field f, sqz_error *err)
 {
     f.name = name_index(s, name);
+    if (f.name == -2) return no_memory(s, err);
     if (f.name < 0)
         return err_set(err, ERR_MODEL, "%s: more than %d different fields", path_of(s), MAX_NAMES);
     void *array = s->fields;

@@ -69,6 +69,13 @@ const char *err_name(sqz_status code)
     return "internal";
 }
 
+static int no_memory_status = 1;
+
+void memory_failed_status(int status)
+{
+    no_memory_status = status;
+}
+
 _Noreturn void memory_failed(const char *what)
 {
     static const char head[] = "sqz: no memory for ", tail[] = "; free some and try again\n";
@@ -76,5 +83,5 @@ _Noreturn void memory_failed(const char *what)
     ssize_t n = write(STDERR_FILENO, head, sizeof head - 1);
     if (n >= 0) n = write(STDERR_FILENO, what, strlen(what));
     if (n >= 0) n = write(STDERR_FILENO, tail, sizeof tail - 1);
-    _exit(1);
+    _exit(no_memory_status);
 }

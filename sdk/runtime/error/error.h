@@ -32,6 +32,8 @@ __attribute__((format(printf, 2, 3))) void err_prefix(sqz_error *err, const char
  * ends the process with status 1.  Journals and stores are durable at every moment, so a run
  * continues with --resume.  What reads foreign files reports SQZ_E_NOMEM instead. */
 _Noreturn void memory_failed(const char *what);
+/* Another exit status for it: a worker's parent tells it from what a plugin does. */
+void memory_failed_status(int status);
 int err_exit_code(sqz_status code);
 /* "unsupported", "storage", ...: stable words for JSON. */
 const char *err_name(sqz_status code);

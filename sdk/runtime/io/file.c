@@ -95,7 +95,7 @@ sqz_status file_read(const char *path, int64_t max_bytes, char **data, int64_t *
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-static const char *room_hint(int failure)
+const char *file_room_hint(int failure)
 {
     return failure == ENOSPC || failure == EDQUOT ? "; free some space and try again" : "";
 }
@@ -103,7 +103,7 @@ static const char *room_hint(int failure)
 static sqz_status write_error(const char *path, sqz_error *err)
 {
     return err_set(err, ERR_STORAGE, "%s: cannot be written: %s%s", path, strerror(errno),
-                   room_hint(errno));
+                   file_room_hint(errno));
 }
 
 sqz_status file_pwrite(int fd, const char *path, const void *data, int64_t bytes, int64_t offset,
@@ -256,7 +256,7 @@ sqz_status dir_make(const char *path, sqz_error *err)
                 st = err_set(err, ERR_STORAGE, "%s: exists and is not a folder", copy);
             else
                 st = err_set(err, ERR_STORAGE, "%s: cannot be created: %s%s", copy,
-                             strerror(failure), room_hint(failure));
+                             strerror(failure), file_room_hint(failure));
         }
         *p = c;
         if (!c) break;

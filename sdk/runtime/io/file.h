@@ -33,6 +33,9 @@ void file_map_close(file_map *);
  * process's resident memory; reading them again works. */
 void file_map_drop(const void *p, int64_t bytes);
 
+/* "; free some space and try again" after ENOSPC and EDQUOT, else "". */
+const char *file_room_hint(int error_number);
+
 sqz_status dir_make(const char *path, sqz_error *err); /* with parents */
 sqz_status dir_remove(const char *path, sqz_error *err); /* recursively; absent is fine; never follows links */
 int path_exists(const char *path);
