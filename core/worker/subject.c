@@ -272,13 +272,14 @@ static sqz_status forms_of_gguf(subject *s, sqz_error *err)
 {
     linear_spec specs[MODEL_MAX_LINEARS];
     s->forms = calloc(1, sizeof *s->forms);
-    if (!s->forms) return err_set(err, SQZ_E_NOMEM, "no memory for the linears");
+    if (!s->forms) return forms_none(err);
     for (int64_t l = 0; l < s->config.layers; l++) {
         int n = model_linears(&s->config, l, specs);
         for (int k = 0; k < n; k++) {
             const st_tensor *t = subject_dense(s, specs[k].module);
             if (!t || !gguf_is_affine(t)) continue;
-            forms_add(s->forms, specs[k].module, NULL);
+            sqz_status st = forms_add(s->forms, specs[k].module, NULL, err);
+            if (st) return st;
             s->forms->held[s->forms->n - 1].packed = t;
         }
     }

@@ -140,6 +140,11 @@ static sqz_status try_rows_array(sqz_error *err)
                     err);
 }
 
+static sqz_status try_csv(sqz_error *err)
+{
+    return try_rows("rows.csv", "question,answer\n1+1,2\n\"a \"\"b\"\"\",c\n", err);
+}
+
 static sqz_status try_text(sqz_error *err)
 {
     return try_rows("rows.txt", "A document of one line.\n", err);
@@ -568,6 +573,7 @@ START_TEST(every_failure)
                                        {"tokenizer", try_tokenizer, NULL, 1, 0},
                                        {"jsonl", try_jsonl, NULL, 0, 0},
                                        {"rows array", try_rows_array, NULL, 0, 0},
+                                       {"csv", try_csv, NULL, 0, 0},
                                        {"text", try_text, NULL, 0, 0},
                                        {"pipeline", try_pipeline, NULL, 0, 0},
                                        {"journal", try_journal, NULL, 0, 0},

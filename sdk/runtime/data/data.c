@@ -88,24 +88,24 @@ static void source_free(source *s)
 static int find_path(const char *text, source *s)
 {
     if (path_exists(text)) {
-        s->path = strdup(text);
-        return s->path != NULL;
+        s->path = path_format("%s", text);
+        return 1;
     }
     const char *last = strrchr(text, ':'), *middle = NULL;
     if (!last || last == text || !last[1]) return 0;
-    char *path = strndup(text, (size_t)(last - text));
-    if (path && !path_exists(path)) {
+    char *path = path_format("%.*s", (int)(last - text), text);
+    if (!path_exists(path)) {
         middle = memrchr(text, ':', (size_t)(last - text));
         path[middle ? middle - text : 0] = 0;
     }
-    if (!path || !path_is_dir(path) || (middle && middle + 1 == last)) {
+    if (!path_is_dir(path) || (middle && middle + 1 == last)) {
         free(path);
         return 0;
     }
     s->path = path;
-    if (middle) s->config = strndup(middle + 1, (size_t)(last - middle - 1));
-    s->split = strdup(last + 1);
-    return s->split && (!middle || s->config);
+    if (middle) s->config = path_format("%.*s", (int)(last - middle - 1), middle + 1);
+    s->split = path_format("%s", last + 1);
+    return 1;
 }
 
 static sqz_status resolve(const char *spec, source *out, sqz_error *err)
