@@ -55,6 +55,15 @@ def load(folder, name):
         return json.load(f)
 
 
+def begun(out):
+    """A run that was killed before its first record was durable is begun again, not resumed."""
+    try:
+        with open(os.path.join(out, "journal.jsonl"), "rb") as f:
+            return b"\n" in f.read()
+    except FileNotFoundError:
+        return False
+
+
 def front(folder):
     """What must be identical after a resume: strategies, artifacts, quality, bytes."""
     rows = []

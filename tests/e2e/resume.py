@@ -30,12 +30,13 @@ def main(sqz, work, seed):
         except subprocess.TimeoutExpired:
             os.kill(p.pid, signal.SIGKILL)
             p.communicate()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while common.orphans(out) and time.monotonic() < deadline:
             time.sleep(0.05)
         left = common.orphans(out)
         assert not left, f"point {k}: orphans {left}"
-        if not os.path.exists(os.path.join(out, "journal.jsonl")):
+        if not common.begun(out):
+            shutil.rmtree(out, ignore_errors=True)
             common.run(sqz, ["--config", config, "--output", out, "--yes"], store)
         else:
             common.run(sqz, ["run", "--resume", out, "--yes"], store)

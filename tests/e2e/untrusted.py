@@ -31,7 +31,7 @@ HOSTILE = TITLE + CLEAR + BLINK + C1 + LINK + TURN
 OWN = re.compile(r"\x1b\[(?:0|1|2|31|32|33|36)m|\x1b\[\?2026[hl]|\x1b\[\?25[hl]|\x1b\[\d*A|\x1b\[J|\x1b\[K")
 
 
-def on_terminal(sqz, args, env, seconds=60):
+def on_terminal(sqz, args, env, seconds=300):
     """(exit code, everything the terminal got)."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (40, 120))
@@ -50,7 +50,7 @@ def on_terminal(sqz, args, env, seconds=60):
     os.close(master)
     if p.poll() is None:
         try:
-            p.wait(5)
+            p.wait(60)
         except subprocess.TimeoutExpired:
             p.kill()
             sys.exit(f"{args}: no end in {seconds} s\n{got[-2000:]!r}")

@@ -70,8 +70,7 @@ class Bench:
 
     def resume(self, out, store, **kw):
         """Continues what is there; a run that died before its journal began is begun."""
-        journal = os.path.join(out, "journal.jsonl")
-        if not os.path.exists(journal) or os.path.getsize(journal) == 0 or b"\n" not in open(journal, "rb").read():
+        if not common.begun(out):
             shutil.rmtree(out, ignore_errors=True)
             return self.run(out, store, **kw)
         return self.call(["run", "--resume", out, "--yes"], store, **kw)
