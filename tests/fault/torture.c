@@ -9,7 +9,7 @@
  *
  *     torture [short|places|all] [NAME [N]]
  *
- * short (the default): the first n of each chain of five callers, so that every place that
+ * short (the default): the first n of each chain of four callers, so that every place that
  * allocates fails, in seconds.  places: the first and the last n of each chain of fourteen, alone
  * and with every later one; all ways in which a place is reached, in minutes.  all: every n,
  * likewise. */
@@ -527,7 +527,7 @@ static int torture(const subject *of, reach how)
     long ends[WRONG + 1] = {0}, tried = 0;
     char said[400];
     *shared->result = 0;
-    alloc_note(shared->sites, MOST, how == SHORT ? 5 : 14);
+    alloc_note(shared->sites, MOST, how == SHORT ? 4 : 14);
     if (one(of, 0, 0, said) != HARMLESS) {
         printf("%s: fails with all its memory: %s\n", of->name, said);
         return 1;
