@@ -14,11 +14,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static const check_case *const tables[] = {cases_file,     cases_host,   cases_method,
-                                           cases_eval,     cases_search, cases_format,
-                                           cases_hardware, cases_manners};
-static const subject_kind *const subjects[] = {&subject_method, &subject_eval, &subject_search,
-                                               &subject_format, &subject_hardware};
+static const check_case *const tables[] = {
+    cases_file,   cases_host,     cases_method,  cases_eval, cases_search,
+    cases_format, cases_hardware, cases_tracker, cases_age,  cases_manners};
+static const subject_kind *const subjects[] = {&subject_method,   &subject_eval,
+                                               &subject_search,   &subject_format,
+                                               &subject_hardware, &subject_tracker};
 
 /* ---- reporting ------------------------------------------------------------------------------- */
 static int weight_of(const char *verdict)
@@ -94,6 +95,7 @@ static int on_tick(void *ctx, double done, const char *what)
     if (now - p->last_tick_s > p->widest_gap_s) p->widest_gap_s = now - p->last_tick_s;
     p->last_tick_s = now;
     p->ticks++;
+    if (p->stop_at_s > 0 && now >= p->stop_at_s) return 1;
     if (!p->stop_at_tick || p->ticks < p->stop_at_tick) return 0;
     if (p->stopped_s == 0) p->stopped_s = now;
     return 1;

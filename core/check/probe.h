@@ -15,6 +15,7 @@ typedef struct probe {
     host *host;
     /* progress, watched by the host's tick */
     int stop_at_tick; /* from this tick on the plugin is told to stop; 0 = never */
+    double stop_at_s; /* from this time on; 0 = never */
     int ticks;
     double last_tick_s, widest_gap_s, stopped_s;
     /* verdict */
@@ -47,7 +48,7 @@ typedef struct subject_kind {
                       sqz_error *err);
 } subject_kind;
 extern const subject_kind subject_method, subject_eval, subject_search, subject_format,
-    subject_hardware;
+    subject_hardware, subject_tracker;
 /* NULL when no subject is built in for the kind. */
 const subject_kind *subject_of(const char *kind);
 /* Opens, uses, closes.  digest may be NULL. */
@@ -72,5 +73,6 @@ typedef struct check_case {
 } check_case;
 
 extern const check_case cases_file[], cases_host[], cases_method[], cases_eval[], cases_search[],
-    cases_format[], cases_hardware[], cases_manners[]; /* each ends with a NULL stage */
+    cases_format[], cases_hardware[], cases_tracker[], cases_age[],
+    cases_manners[]; /* each ends with a NULL stage */
 #endif

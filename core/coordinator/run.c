@@ -90,11 +90,28 @@ static void take_bench(trial *t, const cJSON *record)
     put_copy(t->json, "bench", job_task(record, "bench"));
 }
 
+/* What its plugins did that they should not have, each once: "ID wrote to stdout ...". */
+static void take_manners(trial *t, const cJSON *record)
+{
+    const cJSON *seen, *known;
+    cJSON_ArrayForEach(seen, json_get(json_get(record, "result"), "manners"))
+    {
+        char *text = path_format("%s %s", json_str(seen, "agent", "?"), json_str(seen, "did", "?"));
+        cJSON *list = json_get(t->json, "manners");
+        int there = 0;
+        if (!list) list = cJSON_AddArrayToObject(t->json, "manners");
+        cJSON_ArrayForEach(known, list) there |= !strcmp(known->valuestring, text);
+        if (!there) cJSON_AddItemToArray(list, cJSON_CreateString(text));
+        free(text);
+    }
+}
+
 static void take_outcome(trial *t, const cJSON *record)
 {
     put_copy(t->json, "outcome", json_get(record, "outcome"));
     put_copy(t->json, "reason", json_get(record, "message"));
     put_copy(t->json, "stderr", json_get(record, "stderr"));
+    take_manners(t, record);
     double before = json_num(t->json, "seconds", 0);
     put(t->json, "seconds", cJSON_CreateNumber(before + json_num(record, "seconds", 0)));
 }

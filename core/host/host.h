@@ -83,9 +83,14 @@ typedef struct host_hooks {
 /* hooks are copied; NULL = none. */
 host *host_new(const host_hooks *);
 void host_free(host *);
-/* enter(ctx, info) before an agent's run is called: lets a crash be blamed on it. */
-void host_set_enter(host *, void (*enter)(void *ctx, const agent_info *), void *ctx);
+/* enter(ctx, info) before an agent's run is called: lets a crash be blamed on it; leave(ctx, info)
+ * after it.  Either may be NULL. */
+void host_set_enter(host *, void (*enter)(void *ctx, const agent_info *),
+                    void (*leave)(void *ctx, const agent_info *), void *ctx);
 void host_set_device(host *, device); /* backs sqz.linalg/1 */
+/* For checks: agents opened from now on are given what dress makes of the host's table (same impl,
+ * another size, other services), which must outlive them. */
+void host_set_dress(host *, const sqz_host *(*dress)(void *ctx, const sqz_host *), void *ctx);
 
 typedef struct agent agent; /* a loaded and opened agent */
 /* dlopen(RTLD_NOW|RTLD_LOCAL|RTLD_NODELETE), check the tables again, open an instance.  Never dlclosed. */

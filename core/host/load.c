@@ -32,15 +32,23 @@ void host_free(host *h)
     free(h);
 }
 
-void host_set_enter(host *h, void (*enter)(void *ctx, const agent_info *), void *ctx)
+void host_set_enter(host *h, void (*enter)(void *ctx, const agent_info *),
+                    void (*leave)(void *ctx, const agent_info *), void *ctx)
 {
     h->enter = enter;
+    h->leave = leave;
     h->enter_ctx = ctx;
 }
 
 void host_set_device(host *h, device d)
 {
     h->device = d;
+}
+
+void host_set_dress(host *h, const sqz_host *(*dress)(void *ctx, const sqz_host *), void *ctx)
+{
+    h->dress = dress;
+    h->dress_ctx = ctx;
 }
 
 /* ---- opening
@@ -123,7 +131,7 @@ sqz_status agent_open(host *h, const agent_info *info, agent **out, sqz_error *e
         if (status) err_prefix(err, "%s", info->id);
     }
     if (!status && a->table->open) {
-        sqz_status opened = a->table->open(&a->seat.table, &a->self);
+        sqz_status opened = a->table->open(a->seat.shown, &a->self);
         if (opened) status = agent_error(a, opened, err);
     }
     if (status) {
@@ -138,7 +146,7 @@ sqz_status agent_open(host *h, const agent_info *info, agent **out, sqz_error *e
 void agent_close(agent *a)
 {
     if (!a) return;
-    if (a->table->close) a->table->close(&a->seat.table, a->self);
+    if (a->table->close) a->table->close(a->seat.shown, a->self);
     binding_free(a->run);
     free(a);
 }
@@ -162,7 +170,7 @@ void *agent_self(const agent *a)
 
 const sqz_host *agent_host(const agent *a)
 {
-    return &a->seat.table;
+    return a->seat.shown;
 }
 
 sqz_status agent_error(agent *a, sqz_status status, sqz_error *err)
@@ -198,7 +206,8 @@ sqz_status agent_call(agent *a, void *subject, const cJSON *with, sqz_error *err
     a->seat.code = a->seat.own = SQZ_OK;
     a->seat.text[0] = 0;
     if (owner->enter) owner->enter(owner->enter_ctx, a->seat.info);
-    status = binding_call(a->run, &a->seat.table, a->self, subject, resolved, &returned, err);
+    status = binding_call(a->run, a->seat.shown, a->self, subject, resolved, &returned, err);
+    if (owner->leave) owner->leave(owner->enter_ctx, a->seat.info);
     if (status)
         err_prefix(err, "%s", a->seat.info->id);
     else if (returned)

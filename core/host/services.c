@@ -142,4 +142,5 @@ void seat_init(host_seat *seat, host *owner, const agent_info *info)
     seat->info = info;
     seat->table = (sqz_host){
         sizeof seat->table, SQZ_ABI_MINOR, seat, SQZ_VERSION, on_log, on_fail, on_tick, on_service};
+    seat->shown = owner->dress ? owner->dress(owner->dress_ctx, &seat->table) : &seat->table;
 }

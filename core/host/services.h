@@ -7,7 +7,8 @@
 typedef struct host_seat {
     host *owner;
     const agent_info *info;
-    sqz_host table;     /* the sqz_host that the agent was given */
+    sqz_host table;     /* ours ... */
+    const sqz_host *shown; /* ... and the one that the agent was given, mostly the same */
     sqz_status code;    /* of the last fail(), 0 = none since the call began */
     sqz_status own;     /* the core's code behind it (host_fail), 0 = none */
     char text[768];     /* of the last fail() */
@@ -15,8 +16,11 @@ typedef struct host_seat {
 
 struct host {
     host_hooks hooks;
-    void (*enter)(void *ctx, const agent_info *); /* or NULL */
+    void (*enter)(void *ctx, const agent_info *); /* or NULL, as leave */
+    void (*leave)(void *ctx, const agent_info *);
     void *enter_ctx;
+    const sqz_host *(*dress)(void *ctx, const sqz_host *); /* or NULL */
+    void *dress_ctx;
     device device; /* hw NULL until host_set_device */
 };
 

@@ -374,3 +374,19 @@ void facts_free(facts *f)
     for (int i = 0; i < f->n_advice; i++) free(f->advice[i]);
     *f = (facts){0};
 }
+
+cJSON *facts_manners(const facts *f)
+{
+    cJSON *list = cJSON_CreateObject();
+    const cJSON *trial, *text;
+    cJSON_ArrayForEach(trial, f->data->trials) cJSON_ArrayForEach(text, json_get(trial, "manners"))
+    {
+        if (!cJSON_IsString(text)) continue;
+        cJSON *known = json_get(list, text->valuestring);
+        if (known)
+            cJSON_SetNumberValue(known, known->valuedouble + 1);
+        else if (cJSON_GetArraySize(list) < 100)
+            cJSON_AddNumberToObject(list, text->valuestring, 1);
+    }
+    return list;
+}

@@ -38,4 +38,6 @@ num show_drop(const facts *, const cJSON *metrics);
 /* One line of what a strategy does: "use(bits 4, group_size 128)"; caller frees. */
 char *describe_steps(const cJSON *steps, int all);
 int is_baseline(const cJSON *trial);
+/* What plugins did that they should not have, as {text: trials}; caller frees. */
+cJSON *facts_manners(const facts *);
 #endif

@@ -726,6 +726,21 @@ static void failures(txt *t, const facts *f)
     if (n) txt_add(t, "</ul>");
 }
 
+/* What plugins did besides their work. */
+static void manners(txt *t, const facts *f)
+{
+    cJSON *list = facts_manners(f), *item;
+    cJSON_ArrayForEach(item, list)
+    {
+        txt_add(t, item == list->child ? "<h3>Bad manners of plugins</h3><ul class=plain><li>"
+                                       : "<li>");
+        txt_html(t, item->string);
+        txt_addf(t, " (%g trial%s)</li>\n", item->valuedouble, item->valuedouble == 1 ? "" : "s");
+    }
+    if (cJSON_GetArraySize(list)) txt_add(t, "</ul>");
+    cJSON_Delete(list);
+}
+
 static void trial_row(txt *t, const facts *f, const points *p, const cJSON *trial)
 {
     const cJSON *m = metrics_of(trial);
@@ -776,6 +791,7 @@ static void trials(txt *t, const facts *f, const points *p)
     txt_add(t, "<section id=trials><h2>What happened to the trials</h2>");
     funnel(t, f);
     failures(t, f);
+    manners(t, f);
     txt_addf(t,
              "<details><summary>All %d trials</summary><div class=scroll tabindex=0 role=region "
              "aria-label=\"All trials\"><table><thead><tr><th>#<th class=l>strategy<th "

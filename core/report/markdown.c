@@ -81,6 +81,19 @@ static void trials(txt *t, const facts *f)
     }
 }
 
+/* What plugins did besides their work. */
+static void manners(txt *t, const facts *f)
+{
+    cJSON *list = facts_manners(f), *item;
+    cJSON_ArrayForEach(item, list)
+    {
+        txt_add(t, item == list->child ? "\nBad manners of plugins:\n\n- " : "- ");
+        txt_md(t, item->string);
+        txt_addf(t, " (%g trial%s)\n", item->valuedouble, item->valuedouble == 1 ? "" : "s");
+    }
+    cJSON_Delete(list);
+}
+
 char *report_markdown(const report_data *d)
 {
     facts f;
@@ -103,6 +116,7 @@ char *report_markdown(const report_data *d)
     txt_add(&t, "\n## What to try next\n\n");
     lines(&t, f.advice, f.n_advice);
     trials(&t, &f);
+    manners(&t, &f);
     txt_add(&t, "\n## Do it again\n\nThe configuration is in `run.json` under `config`:\n\n    sqz "
                 "--config "
                 "pipeline.json");

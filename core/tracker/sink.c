@@ -140,10 +140,17 @@ static sqz_status flush(session *s, sqz_error *err)
     return call(s, request_new("flush"), err);
 }
 
+/* What sqz.http/1 refuses then is only put off. */
+static int is_offline(void)
+{
+    const char *offline = getenv("SQZ_OFFLINE");
+    return offline && *offline && strcmp(offline, "0") != 0;
+}
+
 /* Is this failure the event's own, so that trying again is useless? */
 static int hopeless(session *s, sqz_status status)
 {
-    if (!s->carrier) return 0;
+    if (!s->carrier || (status == SQZ_E_UNSUPPORTED && is_offline())) return 0;
     if (status == SQZ_E_IO || status == SQZ_E_CANCELLED || status == SQZ_E_NOMEM) return 0;
     if (status == SQZ_E_INVALID) return 1;
     if (s->stuck != s->next) s->stuck_tries = 0;

@@ -45,6 +45,12 @@ static void hook_enter(void *ctx, const agent_info *info)
     if (s->ctx && s->ctx->enter) s->ctx->enter(s->ctx->ctx, info);
 }
 
+static void hook_leave(void *ctx, const agent_info *info)
+{
+    job_state *s = ctx;
+    if (s->ctx && s->ctx->leave) s->ctx->leave(s->ctx->ctx, info);
+}
+
 sqz_status job_base(job_state *s, sqz_error *err)
 {
     if (s->base[0]) return SQZ_OK;
@@ -110,7 +116,7 @@ static sqz_status open_state(job_state *s, sqz_error *err)
     if (st) return st;
     host_hooks hooks = {hook_log, hook_tick, s};
     s->host = host_new(&hooks);
-    host_set_enter(s->host, hook_enter, s);
+    host_set_enter(s->host, hook_enter, hook_leave, s);
     st = backend_open(s->catalogue, s->host, &s->backend, err);
     const char *artifact = json_str(s->job, "artifact", "");
     if (!st && digest_valid(artifact))

@@ -9,6 +9,7 @@
 #include "io/clock.h"
 #include "io/file.h"
 #include "worker/channel.h"
+#include "worker/manners.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -34,6 +35,7 @@ typedef struct server {
     int stop;                  /* the parent asked, or is gone */
     int had_parent;
     const agent_info *agent; /* last told; only changes are news */
+    manners *manners;
 } server;
 
 /* ---- telling
@@ -115,6 +117,7 @@ static void on_log(void *ctx, int level, const char *text)
 static void on_enter(void *ctx, const agent_info *info)
 {
     server *s = ctx;
+    manners_before(s->manners, info);
     if (info == s->agent) return;
     s->agent = info;
     pthread_mutex_lock(&s->lock);
@@ -123,6 +126,12 @@ static void on_enter(void *ctx, const agent_info *info)
     add_text(m, "kind", info->kind, 64);
     tell(s, m, 0);
     pthread_mutex_unlock(&s->lock);
+}
+
+static void on_leave(void *ctx, const agent_info *info)
+{
+    server *s = ctx;
+    manners_after(s->manners, info);
 }
 
 /* ---- beginning and end
@@ -200,6 +209,17 @@ static sqz_status finish(server *s, const char *dir, const cJSON *job, cJSON *re
         cJSON_AddStringToObject(e, "name", err_name(status));
         cJSON_AddStringToObject(e, "message", err->text);
     }
+    cJSON *seen = manners_end(s->manners), *item;
+    cJSON_ArrayForEach(item, seen)
+    {
+        char *line = path_format("%s %s", json_str(item, "agent", "?"), json_str(item, "did", "?"));
+        on_log(s, SQZ_LOG_WARN, line);
+        free(line);
+    }
+    if (cJSON_GetArraySize(seen))
+        cJSON_AddItemToObject(result, "manners", seen);
+    else
+        cJSON_Delete(seen);
     if (!json_get(result, "usage")) {
         struct rusage u;
         getrusage(RUSAGE_SELF, &u);
@@ -219,7 +239,8 @@ static sqz_status finish(server *s, const char *dir, const cJSON *job, cJSON *re
 int worker_serve(const char *dir, job_function execute)
 {
     server s = {.parent = {.fd = -1}};
-    job_context context = {.tick = on_tick, .log = on_log, .ctx = &s, .enter = on_enter};
+    job_context context = {
+        .tick = on_tick, .log = on_log, .ctx = &s, .enter = on_enter, .leave = on_leave};
     sqz_error err = {0};
     json_doc *doc = NULL;
     cJSON *result = NULL;
@@ -231,6 +252,7 @@ int worker_serve(const char *dir, job_function execute)
         fprintf(stderr, "sqz worker: %s\n", err.text);
         return err_exit_code(status);
     }
+    s.manners = manners_new(dir, json_str(json_root(doc), "model", NULL));
     status = s.stop ? err_set(&err, SQZ_E_CANCELLED, "stopped before it began")
                     : execute(json_root(doc), &context, &result, &err);
     sqz_status written = finish(&s, dir, json_root(doc), result, status, &err);

@@ -148,15 +148,26 @@ static int64_t kernel_oom_kills(void)
     return kills;
 }
 
-/* A plugin that prints without end must not fill the disk; the file is opened for appending, so
- * cutting it is safe. */
-static void bound_stderr(const watch *w)
+/* A plugin that prints without end must not fill the disk; the files are opened for appending, so
+ * cutting them is safe. */
+static void bound_output(const watch *w)
 {
+    static const char *const names[] = {"stderr.log", "stdout.log"};
     struct stat st;
-    char *log = path_format("%s/stderr.log", w->dir);
-    if (stat(log, &st) == 0 && st.st_size > MAX_STDERR && truncate(log, 0) != 0)
-        fprintf(stderr, "%s: cannot be shortened: %s\n", log, strerror(errno));
-    free(log);
+    for (int i = 0; i < 2; i++) {
+        char *log = path_format("%s/%s", w->dir, names[i]);
+        if (stat(log, &st) == 0 && st.st_size > MAX_STDERR && truncate(log, 0) != 0)
+            fprintf(stderr, "%s: cannot be shortened: %s\n", log, strerror(errno));
+        free(log);
+    }
+}
+
+/* The temporary files of a child that could not tidy up itself. */
+static void remove_temporary(const watch *w)
+{
+    char *tmp = path_format("%s/tmp", w->dir);
+    if (path_exists(tmp)) dir_remove(tmp, NULL);
+    free(tmp);
 }
 
 static void listen_to(watch *w)
@@ -243,7 +254,7 @@ static int attend(watch *w, struct rusage *usage)
         }
         if (clock_s() - sized >= 1) {
             sized = clock_s();
-            bound_stderr(w);
+            bound_output(w);
         }
     }
     listen_to(w);
@@ -435,7 +446,7 @@ static void judge(const watch *w, const cJSON *job, int wait_status, worker_outc
 /* DIR with job.json, and without the remains of an earlier attempt. */
 static sqz_status prepare(const cJSON *job, const char *dir, sqz_error *err)
 {
-    static const char *const stale[] = {"result.json", "events.jsonl", "stderr.log"};
+    static const char *const stale[] = {"result.json", "events.jsonl", "stderr.log", "stdout.log"};
     sqz_status status = dir_make(dir, err);
     for (size_t i = 0; i < sizeof stale / sizeof *stale && !status; i++) {
         char *path = path_format("%s/%s", dir, stale[i]);
@@ -477,6 +488,7 @@ void worker_run(const cJSON *job, const char *dir, const worker_limits *limits,
     } else {
         prefer_as_victim(&w);
         int wait_status = attend(&w, &usage);
+        remove_temporary(&w);
         int64_t peak = (int64_t)usage.ru_maxrss * 1024;
         out->peak_rss_bytes = peak > w.peak_bytes ? peak : w.peak_bytes;
         judge(&w, job, wait_status, out);

@@ -14,6 +14,7 @@
  *   {"task":"export","format","output"}
  * result.json {"schema":"sqz.result/1","job":id,"state":"ok|failed|unsupported|cancelled",
  *             "error":{"code","message"},"tasks":[result of each finished task],
+ *             "manners":[{"agent","did"}] (see manners.h; absent when there is nothing to say),
  *             "usage":{"seconds","peak_rss_bytes"}} */
 #ifndef SQZ_CORE_WORKER_H
 #define SQZ_CORE_WORKER_H
@@ -67,8 +68,9 @@ typedef struct job_context {
     int (*tick)(void *ctx, double done, const char *what); /* non-zero = stop */
     void (*log)(void *ctx, int level, const char *text);
     void *ctx;
-    /* An agent is about to run (see host_set_enter); may be NULL. */
+    /* An agent is about to run, and has run (see host_set_enter); may be NULL. */
     void (*enter)(void *ctx, const struct agent_info *);
+    void (*leave)(void *ctx, const struct agent_info *);
 } job_context;
 sqz_status job_execute(const cJSON *job, const job_context *, cJSON **result, sqz_error *err);
 #endif

@@ -54,7 +54,7 @@ static sqz_status call_agent(const cJSON *job, const job_context *context, sqz_e
     agent *a;
     host_hooks hooks = {.tick = context->tick, .ctx = context->ctx};
     host *h = host_new(&hooks);
-    host_set_enter(h, context->enter, context->ctx);
+    host_set_enter(h, context->enter, context->leave, context->ctx);
     sqz_status status = catalogue_open(&options, &plugins, err);
     if (!status) status = catalogue_find(plugins, "bad/1", json_str(job, "use", ""), &info, err);
     if (!status) status = agent_open(h, info, &a, err);

@@ -31,7 +31,15 @@ IN_THE_RUN = {
     "hostile_close": r"protocol.*lost the line",
     "segv_method": r"crashed.*SIGSEGV",
 }
-# These go on working, so only `sqz plugin check` sees them: the test that must not pass.
+# These go on working, and the run and its report say what they did.
+BAD_MANNERS = {
+    "hostile_stdout": r"wrote to stdout: .*sqz\.result/1",
+    "hostile_thread": r"leaves threads running",
+    "hostile_outside": r"hostile_was_here appeared in the home folder",
+    "hostile_child": r"left a process running",
+    "hostile_environment": r"changed the (environment|working folder|rounding)",
+}
+# What `sqz plugin check` says of them: the test that must not pass.
 IN_THE_CHECK = {
     "hostile_stdout": "no-stdout",
     "hostile_thread": "no-thread-left",
@@ -59,7 +67,7 @@ TRACKERS = {
     "hang": r"has not answered for \d+ s|a call has taken \d+ s so far",
     "exit": r"ended its process with status 0 \(event",
     "close": r"closed the line to its run",
-    "memory": r"crashed with SIGSEGV|ended its process|crashed with SIGKILL",
+    "memory": r"crashed with SIG|ended its process|has not answered",
     "babble": r"wrote something else than messages|closed the line",
     "code": r"-12345, which is no status",
 }
@@ -88,7 +96,7 @@ def gather(sqz, work):
     return folder
 
 
-def check_run(out, front_of_the_good):
+def check_run(out, err, front_of_the_good):
     trials = [json.loads(line) for line in open(f"{out}/trials.jsonl", encoding="utf-8")]
     for name, wanted in IN_THE_RUN.items():
         mine = [t for t in trials if any(s["use"] == f"org.example.{name}" for s in t.get("steps", []))]
@@ -96,6 +104,12 @@ def check_run(out, front_of_the_good):
         said = [f"{t['outcome']}: {t.get('reason', '')}" for t in mine]
         assert any(re.search(wanted, s, re.S) for s in said), f"{name}: {said}"
         assert any(name in s for s in said), f"{name} is not named: {said}"
+    manners = [text for t in trials for text in t.get("manners", [])]
+    for name, wanted in BAD_MANNERS.items():
+        assert any(name in text and re.search(wanted, text) for text in manners), f"{name}: {manners}"
+        assert any(name in line and re.search(wanted, line) for line in err.splitlines()), f"{name} is not named in the log: {err}"
+    bundled = [text for text in manners if "org.sqz." in text]
+    assert not bundled, bundled
     members = common.load(out, "pareto.json")["members"]
     assert members, "an empty front"
     for m in members:
@@ -106,7 +120,7 @@ def check_run(out, front_of_the_good):
         same = [m for m in members if m["label"] == label]
         assert not same or (same[0]["metrics"]["quality"], same[0]["metrics"]["bytes"]) == (quality, size), label
     report = open(f"{out}/report.md", encoding="utf-8").read().replace("\\", "")
-    for name in IN_THE_RUN:
+    for name in (*IN_THE_RUN, *BAD_MANNERS):
         assert name in report, f"the report does not name {name}"
     return trials
 
@@ -206,8 +220,8 @@ def main(sqz, work):
     common.run(sqz, ["--config", plain, "--output", os.path.join(work, "plain"), "--yes"], store)
     good = [(m["label"], m["metrics"]["quality"], m["metrics"]["bytes"]) for m in common.load(os.path.join(work, "plain"), "pareto.json")["members"]]
     config = common.pipeline(work, plugins={"path": [folder]}, budget={"trials": 30}, hardware={"job_timeout": "8s", "memory": "1500MB"})
-    common.run(sqz, ["--config", config, "--output", out, "--yes"], store)
-    trials = check_run(out, good)
+    _, err = common.run(sqz, ["--config", config, "--output", out, "--yes"], store)
+    trials = check_run(out, err, good)
     check_nothing_left(out, store, tmp)
     common.run(sqz, ["registry", "verify"], store)
     check_checker(sqz, folder, store, work)

@@ -186,7 +186,7 @@ static sqz_status call(witness *w, seen *s, const char *with, sqz_error *err)
     host *h = host_new(&hooks);
     agent *a = NULL;
     cJSON *object = with ? cJSON_Parse(with) : NULL;
-    host_set_enter(h, on_enter, s);
+    host_set_enter(h, on_enter, NULL, s);
     ck_assert_msg(agent_open(h, info, &a, err) == SQZ_OK, "%s", err->text);
     ck_assert_ptr_eq(agent_describe(a), info);
     ck_assert_int_eq(*(const int *)agent_extension(a, "org.example.answer/1"), 4);

@@ -102,11 +102,12 @@ START_TEST(ok_brings_result_progress_log_and_tail)
     ck_assert_str_eq(h.what, "half");
     ck_assert_int_eq(h.logs, 1);
     ck_assert_str_eq(h.log, "a warning");
-    /* 60 lines and the plugin's print went to stderr; the last 50 are kept. */
+    /* 60 lines went to stderr, at the end the plugin's print; the last 50 are kept. */
     int lines = 0;
     for (const char *p = o.stderr_tail; *p; p++) lines += *p == '\n';
     ck_assert_int_eq(lines, 50);
-    ck_assert_msg(strncmp(o.stderr_tail, "line 11\n", 8) == 0, "%s", o.stderr_tail);
+    ck_assert_msg(strncmp(o.stderr_tail, "line 12\n", 8) == 0, "%s", o.stderr_tail);
+    ck_assert_ptr_nonnull(strstr(o.stderr_tail, "line 60\na plugin prints\n"));
     char *events = path_format("%s/attempt/events.jsonl", work), *text;
     int64_t bytes;
     ck_assert_int_eq(file_read(events, 1 << 20, &text, &bytes, NULL), SQZ_OK);
