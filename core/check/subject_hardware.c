@@ -1,7 +1,7 @@
-/* subject_hardware.c - memory and the main operations of a backend, against the reference.
+/* subject_hardware.c - memory and every operation of a backend, against the reference.
  *
- * Left out: attention, rotary embedding and the cache, whose tests live with the backends
- * (tests/unit); a backend that passes here still has those to pass. */
+ * Left out: odd sizes of each operation and its speed, whose tests live with the backends
+ * (tests/unit). */
 #include "check/probe.h"
 #include "quant/affine.h"
 #include "reference/reference.h"
@@ -243,15 +243,297 @@ static void gemm_exact(probe *p)
     agent_close(a);
 }
 
-const check_case cases_hardware[] = {{"behave", "describes-itself", "hardware/1", TEST_USES, 60,
-                                      describes_itself, "says what it is"},
-                                     {"behave", "memory-roundtrip", "hardware/1", TEST_USES, 60,
-                                      memory_roundtrip, "memory keeps what is stored"},
-                                     {"behave", "products-exact", "hardware/1", TEST_USES, 60,
-                                      products_exact, "products agree with the reference"},
-                                     {"behave", "unknown-form-refused", "hardware/1", TEST_USES, 60,
-                                      unknown_form_refused,
-                                      "forms that it does not know are refused"},
-                                     {"behave", "gemm-exact", "hardware/1", TEST_USES, 60,
-                                      gemm_exact, "gemm agrees with the reference"},
-                                     {NULL, NULL, NULL, 0, 0, NULL, NULL}};
+/* ---- the operations of a block, on two devices -------------------------------------------------
+ */
+typedef struct device_pair {
+    probe *p;
+    const sqz_hardware *hw[2]; /* the plugin's and the reference */
+    void *dev[2];
+} device_pair;
+
+static int open_pair(probe *p, agent **a, device_pair *d)
+{
+    *d = (device_pair){.p = p, .hw = {NULL, reference_hardware()}};
+    if (!open_agent(p, a, &d->hw[0])) return 0;
+    d->dev[0] = agent_self(*a);
+    return 1;
+}
+
+/* An operation that a backend does not have is the reference's; then there is nothing to compare.
+ */
+static int left_to_reference(const device_pair *d, agent *a, int has)
+{
+    if (has) return 0;
+    SKIP(d->p, "leaves it to the reference");
+    agent_close(a);
+    return 1;
+}
+
+/* n floats on device i that hold the numbers of a stream. */
+static sqz_mem stored(const device_pair *d, int i, uint64_t stream, int64_t n)
+{
+    sqz_mem m = {NULL, 0};
+    float *x = malloc((size_t)n * sizeof *x);
+    fill(d->p, stream, x, n);
+    if (d->hw[i]->alloc(d->dev[i], n * 4, &m.handle) || d->hw[i]->upload(d->dev[i], &m, x, n * 4))
+        FAIL(d->p, "%lld floats cannot be stored", (long long)n);
+    free(x);
+    return m;
+}
+
+/* Compares what the devices hold, and releases it. */
+static void compare(const device_pair *d, const char *what, sqz_mem m[2], int64_t n, double most)
+{
+    float *x[2];
+    double worst = 0;
+    for (int i = 0; i < 2; i++) {
+        x[i] = calloc((size_t)n, sizeof(float));
+        if (d->hw[i]->sync(d->dev[i]) || d->hw[i]->download(d->dev[i], x[i], &m[i], n * 4) ||
+            d->hw[i]->sync(d->dev[i]))
+            FAIL(d->p, "%s: its result cannot be read", what);
+        d->hw[i]->release(d->dev[i], m[i].handle);
+    }
+    for (int64_t k = 0; k < n; k++) {
+        double off = fabs((double)x[0][k] - (double)x[1][k]) / (1 + fabs((double)x[1][k]));
+        if (!(off <= worst)) worst = off;
+    }
+    if (!(worst <= most)) FAIL(d->p, "%s is off by %.3g", what, worst);
+    free(x[0]);
+    free(x[1]);
+}
+
+static void judge_op(const device_pair *d, int i, const char *what, sqz_status s)
+{
+    if (s) FAIL(d->p, "%s fails on the %s (%d)", what, i ? "reference" : "device", s);
+}
+
+static void elementwise_exact(probe *p)
+{
+    enum { N = 16, WIDTH = 48, ALL = N * WIDTH };
+    static const int32_t acts[] = {SQZ_ACT_SILU, SQZ_ACT_GELU_TANH, SQZ_ACT_GELU, SQZ_ACT_RELU};
+    device_pair d;
+    agent *a;
+    if (!open_pair(p, &a, &d)) return;
+    if (left_to_reference(&d, a, d.hw[0]->norm && d.hw[0]->gate && d.hw[0]->add)) return;
+    sqz_mem y[2], w, u;
+    for (int i = 0; i < 2; i++) {
+        y[i] = stored(&d, i, 21, ALL), w = stored(&d, i, 22, WIDTH);
+        sqz_op_norm op = {sizeof op, 0, N, WIDTH, y[i], y[i], w, 1e-6};
+        probe_at(p, "norm");
+        judge_op(&d, i, "norm", d.hw[i]->norm(d.dev[i], &op));
+        d.hw[i]->sync(d.dev[i]);
+        d.hw[i]->release(d.dev[i], w.handle);
+    }
+    compare(&d, "norm", y, ALL, 1e-5);
+    for (int k = 0; k < 5; k++) { /* the last one is add */
+        for (int i = 0; i < 2; i++) {
+            y[i] = stored(&d, i, 23, ALL), u = stored(&d, i, 24, ALL);
+            probe_at(p, k < 4 ? "gate with activation %d" : "add", k < 4 ? acts[k] : 0);
+            judge_op(&d, i, k < 4 ? "gate" : "add",
+                     k < 4 ? d.hw[i]->gate(d.dev[i], acts[k], ALL, &y[i], &u, &y[i])
+                           : d.hw[i]->add(d.dev[i], ALL, &u, &y[i]));
+            d.hw[i]->sync(d.dev[i]);
+            d.hw[i]->release(d.dev[i], u.handle);
+        }
+        compare(&d, k < 4 ? "gate" : "add", y, ALL, 1e-5);
+    }
+    agent_close(a);
+}
+
+static void rope_exact(probe *p)
+{
+    enum { TOKENS_ = 6, HEADS = 3, DIM = 16, POSITIONS = 32 };
+    int32_t position[TOKENS_] = {0, 1, 2, 9, 17, 31};
+    device_pair d;
+    agent *a;
+    if (!open_pair(p, &a, &d)) return;
+    if (left_to_reference(&d, a, d.hw[0]->rope != NULL)) return;
+    for (int64_t n = DIM; n >= DIM / 2; n /= 2) {
+        sqz_mem x[2];
+        for (int i = 0; i < 2; i++) {
+            x[i] = stored(&d, i, 31, TOKENS_ * HEADS * DIM);
+            sqz_mem c = stored(&d, i, 32, POSITIONS * n / 2),
+                    s = stored(&d, i, 33, POSITIONS * n / 2);
+            sqz_op_rope op = {sizeof op, 0, TOKENS_, HEADS, DIM, n, x[i], c, s, position};
+            probe_at(p, "rope of %lld of %d dimensions", (long long)n, DIM);
+            judge_op(&d, i, "rope", d.hw[i]->rope(d.dev[i], &op));
+            d.hw[i]->sync(d.dev[i]);
+            d.hw[i]->release(d.dev[i], c.handle);
+            d.hw[i]->release(d.dev[i], s.handle);
+        }
+        compare(&d, "rope", x, TOKENS_ * HEADS * DIM, 1e-5);
+    }
+    agent_close(a);
+}
+
+enum { QH = 4, KVH = 2, HD = 16, LAYERS = 2, SLOTS = 3, ROOM = 16 };
+
+/* Two sequences of 5 and 3 tokens. */
+static const int64_t first[] = {0, 5, 8};
+enum { BATCH_TOKENS = 8 };
+
+static void attend_exact(probe *p)
+{
+    device_pair d;
+    agent *a;
+    if (!open_pair(p, &a, &d)) return;
+    if (left_to_reference(&d, a, d.hw[0]->attend != NULL)) return;
+    for (int64_t window = 0; window <= 2; window += 2) {
+        sqz_mem y[2];
+        for (int i = 0; i < 2; i++) {
+            sqz_mem q = stored(&d, i, 41, BATCH_TOKENS * QH * HD),
+                    k = stored(&d, i, 42, BATCH_TOKENS * KVH * HD),
+                    v = stored(&d, i, 43, BATCH_TOKENS * KVH * HD);
+            y[i] = stored(&d, i, 44, BATCH_TOKENS * QH * HD);
+            sqz_op_attend op = {sizeof op, 0,      2,    first, NULL, NULL, QH,   KVH,
+                                HD,        window, 0.25, q,     k,    v,    y[i], NULL};
+            probe_at(p, "attention without a cache, window %lld", (long long)window);
+            judge_op(&d, i, "attend", d.hw[i]->attend(d.dev[i], &op));
+            d.hw[i]->sync(d.dev[i]);
+            d.hw[i]->release(d.dev[i], q.handle);
+            d.hw[i]->release(d.dev[i], k.handle);
+            d.hw[i]->release(d.dev[i], v.handle);
+        }
+        compare(&d, "attention", y, BATCH_TOKENS * QH * HD, 1e-4);
+    }
+    agent_close(a);
+}
+
+/* Appends the same tokens at `past` of slots 1 and 2, and attends to the cache. */
+static void step_with_cache(const device_pair *d, int i, void *kv, const int64_t past[2],
+                            const int32_t slot[2], uint64_t stream, sqz_mem *y)
+{
+    const sqz_hardware *hw = d->hw[i];
+    void *dev = d->dev[i];
+    sqz_mem q = stored(d, i, stream, BATCH_TOKENS * QH * HD),
+            k = stored(d, i, stream + 1, BATCH_TOKENS * KVH * HD),
+            v = stored(d, i, stream + 2, BATCH_TOKENS * KVH * HD);
+    *y = stored(d, i, stream + 3, BATCH_TOKENS * QH * HD);
+    for (int32_t layer = 0; layer < LAYERS; layer++) {
+        sqz_op_kv_append put = {sizeof put, layer, 2, first, slot, past, k, v, kv};
+        judge_op(d, i, "kv_append", hw->kv_append(dev, &put));
+        sqz_op_attend op = {sizeof op, layer, 2,    first, slot, past, QH, KVH,
+                            HD,        0,     0.25, q,     k,    v,    *y, kv};
+        judge_op(d, i, "attend with a cache", hw->attend(dev, &op));
+    }
+    hw->sync(dev);
+    hw->release(dev, q.handle);
+    hw->release(dev, k.handle);
+    hw->release(dev, v.handle);
+}
+
+static void cache_exact(probe *p)
+{
+    static const int64_t begin[] = {0, 0}, later[] = {5, 3};
+    static const int32_t slots[] = {1, 2}, copied[] = {0, 2};
+    const sqz_kv_desc desc = {sizeof desc, LAYERS, SLOTS, ROOM, KVH, HD, "f32/1"};
+    device_pair d;
+    agent *a;
+    if (!open_pair(p, &a, &d)) return;
+    if (left_to_reference(
+            &d, a, d.hw[0]->kv_new && d.hw[0]->kv_append && d.hw[0]->kv_copy && d.hw[0]->attend))
+        return;
+    sqz_mem y[3][2];
+    for (int i = 0; i < 2; i++) {
+        void *kv = NULL;
+        probe_at(p, "a cache of %d slots", SLOTS);
+        sqz_status s = d.hw[i]->kv_new(d.dev[i], &desc, &kv);
+        judge_op(&d, i, "kv_new", s);
+        if (s) {
+            agent_close(a);
+            return;
+        }
+        step_with_cache(&d, i, kv, begin, slots, 51, &y[0][i]);
+        probe_at(p, "copying a slot, then both go on");
+        judge_op(&d, i, "kv_copy", d.hw[i]->kv_copy(d.dev[i], kv, 1, 0, 5));
+        step_with_cache(&d, i, kv, later, slots, 61, &y[1][i]);
+        step_with_cache(&d, i, kv, later, copied, 71, &y[2][i]);
+        d.hw[i]->kv_free(d.dev[i], kv);
+    }
+    compare(&d, "attention with a cache", y[0], BATCH_TOKENS * QH * HD, 1e-4);
+    compare(&d, "attention to what was appended before", y[1], BATCH_TOKENS * QH * HD, 1e-4);
+    compare(&d, "attention to a copied slot", y[2], BATCH_TOKENS * QH * HD, 1e-4);
+    agent_close(a);
+}
+
+static void tables_exact(probe *p)
+{
+    enum { N = 24, WIDTH = 20, TAKEN = 5, ROWS_ = 6 };
+    static const int32_t ids[TAKEN] = {0, 23, 7, 7, 1}, target[ROWS_] = {0, 19, -1, 3, 4, 5};
+    float table[N * WIDTH], logprob[2][ROWS_] = {{0}}, sum[2][ROWS_];
+    int32_t best[2][ROWS_];
+    device_pair d;
+    agent *a;
+    sqz_mem y[2];
+    if (!open_pair(p, &a, &d)) return;
+    if (left_to_reference(&d, a, d.hw[0]->embed && d.hw[0]->score)) return;
+    fill(p, 81, table, N * WIDTH);
+    for (int i = 0; i < 2; i++) {
+        y[i] = stored(&d, i, 82, TAKEN * WIDTH);
+        probe_at(p, "embed");
+        judge_op(&d, i, "embed",
+                 d.hw[i]->embed(d.dev[i], table, SQZ_F32, WIDTH, ids, TAKEN, &y[i]));
+    }
+    compare(&d, "embed", y, TAKEN * WIDTH, 0);
+    for (int i = 0; i < 2; i++) {
+        sqz_mem x = stored(&d, i, 83, ROWS_ * WIDTH);
+        sqz_op_score op = {sizeof op, 0, ROWS_, WIDTH, x, target, logprob[i], best[i], sum[i]};
+        probe_at(p, "score");
+        judge_op(&d, i, "score", d.hw[i]->score(d.dev[i], &op));
+        d.hw[i]->sync(d.dev[i]);
+        d.hw[i]->release(d.dev[i], x.handle);
+    }
+    for (int r = 0; r < ROWS_; r++)
+        if (best[0][r] != best[1][r] || !(fabsf(sum[0][r] - sum[1][r]) <= 1e-4f) ||
+            !(target[r] < 0 || fabsf(logprob[0][r] - logprob[1][r]) <= 1e-4f))
+            FAIL(p, "score is off in row %d", r);
+    agent_close(a);
+}
+
+static void moments_exact(probe *p)
+{
+    enum { T = 9, N = 40 };
+    device_pair d;
+    agent *a;
+    if (!open_pair(p, &a, &d)) return;
+    if (left_to_reference(&d, a, d.hw[0]->second_moment != NULL)) return;
+    float s[2][N * N];
+    for (int i = 0; i < 2; i++) {
+        sqz_mem x = stored(&d, i, 91, T * N), m = stored(&d, i, 92, N * N);
+        probe_at(p, "second_moment");
+        judge_op(&d, i, "second_moment", d.hw[i]->second_moment(d.dev[i], SQZ_F32, T, N, &x, &m));
+        d.hw[i]->sync(d.dev[i]);
+        d.hw[i]->download(d.dev[i], s[i], &m, sizeof s[i]);
+        d.hw[i]->sync(d.dev[i]);
+        d.hw[i]->release(d.dev[i], x.handle);
+        d.hw[i]->release(d.dev[i], m.handle);
+    }
+    for (int r = 0; r < N; r++)
+        for (int c = r; c < N; c++)
+            if (!(fabsf(s[0][r * N + c] - s[1][r * N + c]) <= 1e-4f))
+                FAIL(p, "second_moment is off");
+    agent_close(a);
+}
+
+const check_case cases_hardware[] = {
+    {"behave", "describes-itself", "hardware/1", TEST_USES, 60, describes_itself,
+     "says what it is"},
+    {"behave", "memory-roundtrip", "hardware/1", TEST_USES, 60, memory_roundtrip,
+     "memory keeps what is stored"},
+    {"behave", "products-exact", "hardware/1", TEST_USES, 60, products_exact,
+     "products agree with the reference"},
+    {"behave", "unknown-form-refused", "hardware/1", TEST_USES, 60, unknown_form_refused,
+     "forms that it does not know are refused"},
+    {"behave", "gemm-exact", "hardware/1", TEST_USES, 60, gemm_exact,
+     "gemm agrees with the reference"},
+    {"behave", "elementwise-exact", "hardware/1", TEST_USES, 60, elementwise_exact,
+     "norm, gate and add agree"},
+    {"behave", "rope-exact", "hardware/1", TEST_USES, 60, rope_exact, "rotary embedding agrees"},
+    {"behave", "attend-exact", "hardware/1", TEST_USES, 60, attend_exact,
+     "attention agrees, with a window and without"},
+    {"behave", "cache-exact", "hardware/1", TEST_USES, 60, cache_exact,
+     "the key-value cache keeps and copies"},
+    {"behave", "tables-exact", "hardware/1", TEST_USES, 60, tables_exact,
+     "embedding and scores agree"},
+    {"behave", "moments-exact", "hardware/1", TEST_USES, 60, moments_exact, "second moments agree"},
+    {NULL, NULL, NULL, 0, 0, NULL, NULL}};

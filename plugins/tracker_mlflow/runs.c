@@ -76,6 +76,7 @@ static sqz_status get_experiment(mlflow *m)
     if (get(m->state, "experiment_id")) return SQZ_OK;
     if (*m->experiment) given = m->experiment;
     char *name = text_value(given && *given ? given : get_str(m->study, "experiment", "sqz"), 500);
+    if (!name) return m->host->fail(m->host, SQZ_E_NOMEM, "no memory for the experiment's name");
     sqz_status s = find_experiment(m, name, code);
     if (s == SQZ_E_INVALID && !strcmp(code, "RESOURCE_DOES_NOT_EXIST")) {
         cJSON *body = cJSON_CreateObject(), *answer = NULL;
