@@ -179,6 +179,11 @@ static void memory_given_back(probe *p)
     SKIP(p, "the sanitizer's allocator does not count");
     return;
 #endif
+    const char *tunables = getenv("GLIBC_TUNABLES");
+    if (!tunables || !strstr(tunables, "tcache_count=0")) { /* --in-process */
+        SKIP(p, "the allocator of this process keeps caches");
+        return;
+    }
     enum { USES = 16, LOST = USES * 16 };
     size_t at[4];
     pool_set_threads(1); /* which thread's cache a block rests in is chance */

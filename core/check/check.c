@@ -58,6 +58,7 @@ typedef struct trial {
     char report[MAX_REPORT];
     size_t bytes;
     int timed_out, stopped, status;
+    uint64_t seed;
     double seconds;
 } trial;
 
@@ -103,7 +104,7 @@ static sqz_status start(trial *t, const check_case *c, const char *agent, sqz_er
     int ends[2];
     char *folder, seed[32];
     const char *const argv[] = {"--check-plugin", t->file, c->name, agent, seed, NULL};
-    snprintf(seed, sizeof seed, "%llu", (unsigned long long)t->options->seed);
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)t->seed);
     sqz_status s = make_folders(t, &folder, err);
     if (!s && pipe2(ends, O_CLOEXEC) != 0)
         s = err_set(err, SQZ_E_INTERNAL, "cannot make a pipe: %s", strerror(errno));
@@ -153,6 +154,41 @@ static void collect(trial *t, double timeout_s)
     if (open) drain(t);
     close(t->fd);
     t->seconds = clock_s() - begin;
+}
+
+/* The test in this process: folders and stdout as a child has them, put back afterwards. */
+static sqz_status run_here(trial *t, const check_case *c, const char *agent, sqz_error *err)
+{
+    char *folder, *said = path_format("%s/stdout", t->work),
+                  *path = path_format("%s/report", t->work);
+    int flags = O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC;
+    int was = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC), out = dup(STDOUT_FILENO);
+    int fd = open(said, flags, 0600), report = open(path, flags, 0600);
+    double begin = clock_s();
+    sqz_status s = make_folders(t, &folder, err);
+    if (!s && (was < 0 || out < 0 || fd < 0 || report < 0 || chdir(folder) != 0))
+        s = err_set(err, SQZ_E_INTERNAL, "%s: cannot work there: %s", folder, strerror(errno));
+    if (!s) {
+        fflush(stdout);
+        dup2(fd, STDOUT_FILENO);
+        check_here(t->file, c->name, agent, t->seed, report);
+        fflush(stdout);
+        dup2(out, STDOUT_FILENO);
+        t->fd = open(path, O_RDONLY | O_CLOEXEC);
+        drain(t);
+        close(t->fd);
+        t->status = t->timed_out = 0;
+        t->seconds = clock_s() - begin;
+        if (fchdir(was) != 0)
+            s = err_set(err, SQZ_E_INTERNAL, "cannot go back: %s", strerror(errno));
+    }
+    close(fd);
+    close(out);
+    close(was);
+    free(folder);
+    free(said);
+    free(path);
+    return s;
 }
 
 /* ---- what became of it ----------------------------------------------------------------------- */
@@ -265,9 +301,10 @@ static sqz_status run_case(walk *w, const check_case *c, const char *agent, sqz_
     trial *t = w->trial;
     t->bytes = 0;
     t->report[0] = 0;
-    sqz_status s = start(t, c, agent ? agent : "-", err);
+    sqz_status s = w->options->in_process ? run_here(t, c, agent ? agent : "-", err)
+                                          : start(t, c, agent ? agent : "-", err);
     if (s) return s;
-    collect(t, c->timeout_s);
+    if (!w->options->in_process) collect(t, c->timeout_s);
     if (t->stopped) return err_set(err, SQZ_E_CANCELLED, "stopped in test %s", c->name);
     row.verdict = judge(t, c, text, sizeof text);
     row.seconds = t->seconds;
@@ -298,6 +335,54 @@ static sqz_status run_all(walk *w, const cJSON *agents, sqz_error *err)
             if (s || (c->kind && strcmp(c->kind, json_str(a, "kind", "")) != 0)) continue;
             s = run_case(w, c, json_str(a, "id", ""), err);
         }
+    }
+    return s;
+}
+
+/* With other seeds until the time is over or something is found; one row an agent. */
+static sqz_status fuzz_agent(walk *w, const char *agent, sqz_error *err)
+{
+    static const char *const names[] = {"fuzz-inside", "works-once"};
+    trial *t = w->trial;
+    char text[1400], found[1200] = "";
+    const char *verdict = "pass";
+    double begin = clock_s();
+    int64_t runs = 0;
+    sqz_status s = SQZ_OK;
+    for (; !s && !*found && clock_s() - begin < w->options->fuzz_s; runs++) {
+        const check_case *c = NULL;
+        for (int i = 0; !c || strcmp(c->name, names[runs % 2]) != 0; i++) c = case_at(i);
+        t->bytes = 0;
+        t->report[0] = 0;
+        t->seed = w->options->seed + (uint64_t)runs + 1;
+        s = w->options->in_process ? run_here(t, c, agent, err) : start(t, c, agent, err);
+        if (!s && !w->options->in_process) collect(t, c->timeout_s);
+        if (!s && t->stopped) s = err_set(err, SQZ_E_CANCELLED, "stopped while fuzzing");
+        if (s) break;
+        const char *word = judge(t, c, text, sizeof text);
+        if (!strcmp(word, "pass") || !strcmp(word, "skip") || !strcmp(word, "warn")) continue;
+        verdict = word;
+        snprintf(found, sizeof found, "--only %s --seed %llu: %.1000s", c->name,
+                 (unsigned long long)t->seed, text);
+    }
+    t->seed = w->options->seed;
+    if (s) return s;
+    snprintf(text, sizeof text, "%s%s%lld runs with other parameters and inputs", found,
+             *found ? "; after " : "", (long long)runs);
+    check_row row = {"fuzz", "fuzz", agent, verdict, text, clock_s() - begin};
+    record(w, &row);
+    return SQZ_OK;
+}
+
+static sqz_status fuzz_all(walk *w, const cJSON *agents, sqz_error *err)
+{
+    sqz_status s = SQZ_OK;
+    const cJSON *a;
+    cJSON_ArrayForEach(a, agents)
+    {
+        const char *id = json_str(a, "id", "");
+        if (!s && w->options->fuzz_s > 0 && !w->load_lost && !is_lost(w, id))
+            s = fuzz_agent(w, id, err);
     }
     return s;
 }
@@ -357,7 +442,11 @@ sqz_status check_run(const check_options *options, cJSON *out, int *passed, sqz_
     if (!s) {
         cJSON *agents;
         walk w = {.options = options, .trial = t};
-        *t = (trial){.options = options, .program = program, .file = file, .work = work};
+        *t = (trial){.options = options,
+                     .program = program,
+                     .file = file,
+                     .work = work,
+                     .seed = options->seed};
         cJSON_AddStringToObject(out, "schema", "sqz.check/1");
         cJSON_AddStringToObject(out, "file", file);
         describe_file(file, out, &agents);
@@ -365,6 +454,7 @@ sqz_status check_run(const check_options *options, cJSON *out, int *passed, sqz_
         for (int i = 0; i < 6; i++) cJSON_AddNumberToObject(w.counts, words[i], 0);
         w.tests = cJSON_AddArrayToObject(out, "tests");
         s = run_all(&w, agents, err);
+        if (!s) s = fuzz_all(&w, agents, err);
         if (!s && !w.ran)
             s = err_set(err, ERR_USAGE, "%s: test %s is for agents of another kind", options->file,
                         options->only);

@@ -19,6 +19,9 @@ typedef struct check_options {
     const char *file;
     const char *only; /* one test by name, or NULL */
     uint64_t seed;
+    double fuzz_s;  /* goes on with random parameters and inputs for so long, each agent; 0 = no */
+    int in_process; /* runs tests in this process, for a debugger: a crash is ours, nothing is timed
+                     */
     void (*done)(void *ctx, const check_row *); /* after each test; may be NULL */
     int (*stop)(void *ctx);                     /* polled; non-zero ends the check; may be NULL */
     void *ctx;
@@ -32,6 +35,9 @@ sqz_status check_run(const check_options *, cJSON *out, int *passed, sqz_error *
 int check_tests(void);
 void check_test(int i, const char **stage, const char **name, const char **kind, const char **says);
 
+/* One test in this process, reported on a descriptor that is closed (what --check-plugin does in
+ * the child, and --in-process here). */
+void check_here(const char *file, const char *test, const char *agent, uint64_t seed, int report);
 /* The hidden child: `sqz --check-plugin FILE TEST AGENT SEED` ("-" = no agent).  Ends the process.
  */
 int check_child_main(const char *file, const char *test, const char *agent, const char *seed);

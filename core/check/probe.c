@@ -1,6 +1,6 @@
 /* probe.c - the child's side of a check: sets the stage for one test, runs it, reports.
  *
- * The process ends by _exit: what a plugin does in its destructors is none of our business. */
+ * With --in-process the stage is sqz's own process. */
 #include "check/probe.h"
 #include "io/file.h"
 #include "pool/pool.h"
@@ -164,19 +164,10 @@ static void limit_resources(void)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
-int check_child_main(const char *file, const char *test, const char *agent, const char *seed)
+void check_here(const char *file, const char *test, const char *agent, uint64_t seed, int report_fd)
 {
     sqz_error err = {0};
-    probe p = {.file = file, .seed = strtoull(seed, NULL, 10)};
-    /* High and closed on exec: a plugin that tidies up descriptors 3 and 4 does not end the report.
-     */
-    p.report_fd = fcntl(3, F_DUPFD_CLOEXEC, 400);
-    if (p.report_fd < 0) {
-        fprintf(stderr, "sqz: --check-plugin is for sqz's own use; say `sqz plugin check FILE`\n");
-        return 2;
-    }
-    close(3);
-    limit_resources();
+    probe p = {.file = file, .seed = seed, .report_fd = report_fd};
     host_hooks hooks = {.tick = on_tick, .ctx = &p};
     p.host = host_new(&hooks);
     host_set_device(p.host, (device){reference_hardware(), NULL});
@@ -191,5 +182,22 @@ int check_child_main(const char *file, const char *test, const char *agent, cons
     else
         c->run(&p);
     report(&p);
-    _exit(0);
+    close(report_fd);
+    host_free(p.host);
+    if (p.catalogue) catalogue_close(p.catalogue);
+}
+
+int check_child_main(const char *file, const char *test, const char *agent, const char *seed)
+{
+    /* High and closed on exec: a plugin that tidies up descriptors 3 and 4 does not end the report.
+     */
+    int report_fd = fcntl(3, F_DUPFD_CLOEXEC, 400);
+    if (report_fd < 0) {
+        fprintf(stderr, "sqz: --check-plugin is for sqz's own use; say `sqz plugin check FILE`\n");
+        return 2;
+    }
+    close(3);
+    limit_resources();
+    check_here(file, test, agent, strtoull(seed, NULL, 10), report_fd);
+    _exit(0); /* what a plugin does in its destructors is none of our business */
 }

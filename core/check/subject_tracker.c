@@ -1,7 +1,7 @@
 /* subject_tracker.c - a small study for trackers: told, told again, told after a crash.
  *
- * The study lies in a folder of its own that is removed afterwards; nobody listens where requests go,
- * so a tracker of a server shows how it fails, one of files what it writes.  Left out: what a
+ * The study lies in a folder of its own that is removed afterwards; nobody listens where requests
+ * go, so a tracker of a server shows how it fails, one of files what it writes.  Left out: what a
  * server makes of it, which is the tracker's own test. */
 #include "check/probe.h"
 #include "io/file.h"

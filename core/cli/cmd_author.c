@@ -51,6 +51,10 @@ const command cmd_plugin_new = {
 static const cli_option check_options_table[] = {
     {"only", CLI_TEXT, "TEST", NULL, 0, 0, "run this test only"},
     {"list", CLI_FLAG, NULL, NULL, 0, 0, "show the tests and what each asks"},
+    {"fuzz", CLI_SECONDS, "TIME", NULL, 0, 0,
+     "then go on with random parameters and inputs, such as 60s or 5m for each agent"},
+    {"in-process", CLI_FLAG, NULL, NULL, 0, 0,
+     "run the tests in this process, for a debugger; a crash ends sqz"},
 };
 
 static void list_tests(cli *c)
@@ -102,6 +106,8 @@ static sqz_status check(cli *c, sqz_error *err)
     check_options o = {.file = c->args[0],
                        .only = cli_text(c, "only"),
                        .seed = cli_seed(c),
+                       .fuzz_s = cli_given(c, "fuzz") ? cli_real(c, "fuzz") : 0,
+                       .in_process = cli_flag(c, "in-process"),
                        .done = show_row,
                        .stop = stop_asked,
                        .ctx = c};
@@ -126,6 +132,9 @@ const command cmd_plugin_check = {
     .details = "Exit code 0 without a failed, crashed or timed-out test, else 4.  Needs no model.",
     .examples = "  sqz plugin check build/mymethod.so\n"
                 "  sqz plugin check mymethod.so --only odd-shapes --seed 7\n"
-                "  sqz plugin check mymethod.so --json check.json\n  sqz plugin check --list\n",
+                "  sqz plugin check mymethod.so --json check.json\n"
+                "  sqz plugin check mymethod.so --fuzz 60s\n"
+                "  gdb --args sqz plugin check mymethod.so --only works-once --in-process\n"
+                "  sqz plugin check --list\n",
     OPTIONS(check_options_table),
     .run = check};
