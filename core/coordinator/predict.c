@@ -14,6 +14,9 @@
 /* Sustained products per second and thread in float32, low end of current CPUs. */
 static const double FLOPS_PER_THREAD = 2.5e10;
 static const double PROCESS_BYTES = 96e6; /* libraries, buffers of the process itself */
+/* What each thread of the pool holds besides: the touched part of its stack, an arena, and the
+ * panels that products are packed into. */
+static const double THREAD_BYTES = 6e6;
 static const double BATCH_TOKENS = 2048;
 
 static double param_of(const cJSON *with, const char *name, double fallback)
@@ -89,6 +92,11 @@ static double eval_tokens(const config *c, double context)
     return tokens;
 }
 
+static double process_bytes(const cJSON *spec)
+{
+    return PROCESS_BYTES + THREAD_BYTES * spec_num(spec, "threads", 1);
+}
+
 /* Weights at the width of computing, logits of one batch, a few activations, the KV cache of a
  * batch. */
 static double eval_memory(const model_config *m, const cJSON *spec)
@@ -96,7 +104,17 @@ static double eval_memory(const model_config *m, const cJSON *spec)
     double parameters = spec_num(spec, "parameters", 0);
     double vocab = m ? (double)m->vocab : 32000, hidden = m ? (double)m->hidden : 4096;
     double width = strcmp(spec_str(spec, "compute", "auto"), "bf16") ? 4 : 2;
-    return PROCESS_BYTES + width * parameters + 4 * vocab * 512 + 4 * BATCH_TOKENS * hidden * 12;
+    return process_bytes(spec) + width * parameters + 4 * vocab * 512 +
+           4 * BATCH_TOKENS * hidden * 12;
+}
+
+/* A method works on one linear at a time: its weights, their errors and codes, the second moments
+ * and their factor, in float32; each thread holds a few rows of it. */
+static double scratch_bytes(const cJSON *spec, double hidden, double ffn)
+{
+    double largest = hidden * ffn, widest = fmax(hidden, ffn);
+    return 3 * 4 * largest + 2 * 4 * widest * widest +
+           spec_num(spec, "threads", 1) * 8 * 4 * widest;
 }
 
 /* A few blocks in float32, the statistics of one block twice, the calibration's hidden states. */
@@ -107,8 +125,8 @@ static double steps_memory(const model_config *m, const cJSON *spec)
     double block = spec_num(spec, "block_parameters", 0) / layers;
     double tokens =
         spec_num(spec, "calibration_samples", 128) * spec_num(spec, "calibration_seq_len", 2048);
-    return PROCESS_BYTES + 3 * 4 * block + 4 * (3 * hidden * hidden + 2 * ffn * ffn) +
-           4 * tokens * hidden;
+    return process_bytes(spec) + scratch_bytes(spec, hidden, ffn) + 3 * 4 * block +
+           4 * (3 * hidden * hidden + 2 * ffn * ffn) + 4 * tokens * hidden;
 }
 
 /* The largest calibration that fits; 16-bit products where those would make the evaluation fit. */

@@ -35,7 +35,7 @@ struct manners {
     uint64_t environment;
     int rounding;
     unsigned mode; /* of SSE: denormals */
-    int threads, growths;
+    int threads, growths, had_child;
     const agent_info *growing; /* whose calls left threads */
     cJSON *seen;
 };
@@ -146,6 +146,11 @@ static int threads_now(void)
 {
     struct stat st;
     return stat("/proc/self/task", &st) == 0 ? (int)st.st_nlink - 2 : 0;
+}
+
+static int has_child(void)
+{
+    return waitid(P_ALL, 0, &(siginfo_t){0}, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
 static unsigned sse_mode(void)
@@ -263,6 +268,7 @@ void manners_before(manners *m, const agent_info *info)
     watch_folder(m, file, "the plugin's folder");
     free(file);
     m->threads = threads_now();
+    m->had_child = has_child(); /* somebody was blamed for it */
 }
 
 void manners_after(manners *m, const agent_info *info)
@@ -272,7 +278,7 @@ void manners_after(manners *m, const agent_info *info)
     look_at_stdout(m, info);
     look_at_threads(m, info);
     look_at_temporary(m, info);
-    if (waitid(P_ALL, 0, &(siginfo_t){0}, WEXITED | WNOHANG | WNOWAIT) == 0)
+    if (!m->had_child && has_child())
         note(m, info, "child", "left a process running (it ends with the worker)");
     char *cwd = getcwd(NULL, 0);
     if (m->cwd && (!cwd || strcmp(cwd, m->cwd) != 0)) {

@@ -1,11 +1,13 @@
 /* task_steps.c - the walk: applies the steps of a strategy to the model, one linear at a time.
  *
- * {"task":"steps","calibration":{see calibrate.c},"steps":[{"use","with","rules":[{"match","skip"|"with"}]}],"format"}
- * Weights are streamed block by block; statistics come from statistics.c; results become objects of
- * the registry and one artifact per step.  A step whose key exists is not run again. Rules: `match`
- * is a shell pattern over module names ("model.layers.0.*", "*.down_proj") or roles
+ * {"task":"steps","calibration":{see
+ * calibrate.c},"steps":[{"use","with","rules":[{"match","skip"|"with"}]}],"format"} Weights are
+ * streamed block by block; statistics come from statistics.c; results become objects of the
+ * registry and one artifact per step.  A step whose key exists is not run again. Rules: `match` is
+ * a shell pattern over module names ("model.layers.0.*", "*.down_proj") or roles
  * ("down"); the last match wins; skip leaves the module as it is, with overrides parameters. */
 #include "quant/affine.h"
+#include "io/disk.h"
 #include "worker/tasks.h"
 #include <fnmatch.h>
 #include <math.h>
@@ -414,6 +416,27 @@ static sqz_status open_method(job_state *s, const cJSON *step, step_run *r, cJSO
     return SQZ_OK;
 }
 
+/* What the step will store at most: codes of the widest of its rules, scales and zeros; a method
+ * without "bits" is taken to keep 16 bits a weight. */
+static double step_bytes(const step_run *r)
+{
+    double bits = json_num(r->with, "bits", 16), group = json_num(r->with, "group_size", 128);
+    double bytes = 0;
+    const cJSON *rule;
+    linear_spec specs[MODEL_MAX_LINEARS];
+    cJSON_ArrayForEach(rule, r->rules) bits =
+        fmax(bits, json_num(json_get(rule, "with"), "bits", bits));
+    for (int64_t l = 0; l < r->subject->config.layers; l++) {
+        int n = model_linears(&r->subject->config, l, specs);
+        for (int k = 0; k < n; k++) {
+            double rows = (double)specs[k].rows, cols = (double)specs[k].cols;
+            double groups = group > 0 ? ceil(cols / group) : 1;
+            bytes += rows * cols * bits / 8 + rows * groups * (2 + bits / 8);
+        }
+    }
+    return bytes;
+}
+
 static sqz_status run_step_of(job_state *s, const cJSON *step, const calibration *c, cJSON *record,
                               sqz_error *err)
 {
@@ -449,7 +472,9 @@ static sqz_status run_step_of(job_state *s, const cJSON *step, const calibration
         snprintf(digest, sizeof digest, "%s", json_str(record, "artifact", ""));
     } else if (!st) {
         cJSON *result = cJSON_CreateObject();
-        st = run_method(&r, result, digest, err);
+        st = disk_check("the artifact of this step", step_bytes(&r), registry_dir(s->registry),
+                        "`sqz registry gc` may free some", err);
+        if (!st) st = run_method(&r, result, digest, err);
         if (!st) st = action_put(s->registry, key, result, err);
         cJSON *item;
         while ((item = result->child))
