@@ -12,7 +12,7 @@ import sys
 
 import common
 
-KINDS = ("method", "eval", "search", "format", "hardware", "tracker")
+KINDS = sorted(set(os.listdir(os.path.join(common.ROOT, "sdk/template"))) - {"common"})
 
 
 def sh(text, folder, env, expect=0):
@@ -59,8 +59,9 @@ def every_kind(folder, env):
         sh(f"make -C {name} CFLAGS='-O2 -Wall -Wextra -Werror' && make -C {name} check", folder, env)
         sh(f"cmake -S {name} -B {name}/build -DCMAKE_PREFIX_PATH=$PREFIX -DCMAKE_C_FLAGS='-Wall -Wextra -Werror' && cmake --build {name}/build && "
            f"ctest --test-dir {name}/build", folder, env)
-    said = sh("sqz plugin new a_data --kind data", folder, env, expect=2)
-    assert "data" in said and "cannot be made yet" in said, said
+    if "data" not in KINDS:
+        said = sh("sqz plugin new a_data --kind data", folder, env, expect=2)
+        assert "data" in said and "cannot be made yet" in said, said
     said = sh("sqz plugin new a_method --kind method", folder, env, expect=2)
     assert "exists already" in said, said
     assert "no name" in sh("sqz plugin new 'Bad Name'", folder, env, expect=2)

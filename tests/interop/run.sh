@@ -16,4 +16,6 @@ if [ -z "$python" ]; then
     fi
     python=$venv/bin/python
 fi
-exec "$python" tests/interop/interop.py "$@"
+"$python" tests/interop/interop.py "$@"
+# A real MLflow server (loopback); uses $SQZ_MLFLOW_PYTHON or makes an environment of its own.
+exec python3 tests/interop/mlflow.py
