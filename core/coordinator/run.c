@@ -252,8 +252,10 @@ static void add_prediction(run *r, trial *t)
     json_add_num(j, "memory_bytes", floor(p.memory_bytes));
     json_add_num(j, "seconds", p.seconds * r->time_scale);
     char *refusal = plan_refusal(&r->model, r->spec, &p);
-    if (!refusal) refusal = aside_refusal(r, json_get(t->json, "steps"));
+    int fits = !refusal;
+    if (fits) refusal = aside_refusal(r, json_get(t->json, "steps"));
     if (refusal) {
+        if (fits) cJSON_AddBoolToObject(t->json, "aside", 1);
         cJSON_AddStringToObject(t->json, "outcome", "refused");
         cJSON_AddStringToObject(t->json, "reason", refusal);
     }
@@ -408,6 +410,7 @@ static void count_outcome(run *r, const trial *t)
 {
     const char *outcome = trial_text(t, "outcome");
     r->n_refused += !strcmp(outcome, "refused");
+    r->n_aside += json_bool(t->json, "aside", 0);
     r->n_killed += !strcmp(outcome, "killed");
     r->n_failed += strcmp(outcome, "ok") && strcmp(outcome, "refused") && strcmp(outcome, "killed");
     r->trial_seconds += json_num(t->json, "seconds", 0);

@@ -71,6 +71,7 @@ struct run {
     cJSON *history;     /* [{"trial","seconds","hypervolume"}] */
     int64_t since_gain; /* finished trials since the volume last grew */
     int64_t n_failed, n_killed, n_refused;
+    int64_t n_aside; /* of n_refused: because a method was put aside */
     int exhausted;               /* the search has nothing new */
     int kl_distrusted;           /* the divergence stopped predicting quality */
     cJSON *front;                /* pareto.json */

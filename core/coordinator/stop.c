@@ -35,6 +35,14 @@ static int wall_spent(const run *r, char *text, size_t bytes)
     return 1;
 }
 
+/* A proposal of a method that was put aside costs nothing and teaches nothing, so it takes no trial
+ * of the budget; but when nearly all are such, the search has to end: as many again, at most. */
+static int trials_spent(const run *r, int64_t budget)
+{
+    int64_t free_ones = r->n_aside < budget ? r->n_aside : budget;
+    return r->n_trials - free_ones >= budget;
+}
+
 int stop_due(run *r, const char **kind, char *text, size_t bytes)
 {
     int64_t budget = (int64_t)spec_num(r->spec, "budget_trials", 0);
@@ -46,7 +54,7 @@ int stop_due(run *r, const char **kind, char *text, size_t bytes)
         snprintf(text, bytes, "interrupted by the user");
     } else if (target_reached(r, text, bytes)) {
         *kind = "target";
-    } else if (budget > 0 && r->n_trials >= budget) {
+    } else if (budget > 0 && trials_spent(r, budget)) {
         *kind = "trials";
         snprintf(text, bytes, "the budget of %lld trials is spent", (long long)budget);
     } else if (wall_spent(r, text, bytes)) {

@@ -165,6 +165,7 @@ def put_aside(sqz, work, store):
     assert len(crashed) == 3, [(t["outcome"], t.get("reason")) for t in mine]
     aside = [t for t in mine if t["outcome"] == "refused" and "put aside" in t["reason"]]
     assert aside, [(t["outcome"], t.get("reason")) for t in mine]
+    assert len(trials) - 1 == 16 + min(len(aside), 16), f"{len(trials)} trials, {len(aside)} of them put aside: they must not use up the budget"
     report = open(f"{out}/report.md", encoding="utf-8").read()
     assert "put aside" in report
     assert common.front(out)
