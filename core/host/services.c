@@ -84,6 +84,14 @@ static sqz_status linalg_inverse_factor(const sqz_host *h, float *a, int64_t n)
     return reference_hardware()->inverse_factor(NULL, a, n);
 }
 
+static sqz_status linalg_reverse_cholesky(const sqz_host *h, float *a, int64_t n)
+{
+    const device *d = &seat_of(h)->owner->device;
+    if (SQZ_HAS(d->hw, sqz_hardware, reverse_cholesky) && d->hw->reverse_cholesky)
+        return d->hw->reverse_cholesky(d->dev, a, n);
+    return reference_hardware()->reverse_cholesky(NULL, a, n);
+}
+
 /* ---- sqz.rng/1
  * ------------------------------------------------------------------------------------------ */
 /* The finalizer of splitmix64: every input bit reaches every output bit. */
@@ -120,7 +128,8 @@ static double monotonic_now(const sqz_host *h)
  * ------------------------------------------------------------------------------------------------
  */
 static const sqz_pool pool_table = {sizeof pool_table, 0, pool_size, pool_parallel_for};
-static const sqz_linalg linalg_table = {sizeof linalg_table, 0, linalg_gemm, linalg_inverse_factor};
+static const sqz_linalg linalg_table = {sizeof linalg_table, 0, linalg_gemm, linalg_inverse_factor,
+                                        linalg_reverse_cholesky};
 static const sqz_rng rng_table = {sizeof rng_table, 0, rng_bits};
 static const sqz_clock clock_table = {sizeof clock_table, 0, monotonic_now};
 

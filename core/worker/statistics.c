@@ -308,12 +308,12 @@ sqz_status statistics_load(job_state *s, subject *subj, const statistics *stats,
     if (st) return st;
     for (int i = 0; i < n_specs && !st; i++) {
         if (layer_statistics_find(out, specs[i].input)) continue;
-        struct moment *m = &out->moments[out->n];
+        moment *m = &out->moments[out->n];
         st = unpack_moment(st_find(file, specs[i].input), specs[i].cols, &m->xtx, err);
         if (st) break;
         m->input = specs[i].input;
         m->n = specs[i].cols;
-        out->n++;
+        m->id = (uint64_t)(layer + 1) << 32 | (uint64_t)++out->n;
     }
     st_close(file);
     if (st) layer_statistics_free(out);
@@ -326,9 +326,9 @@ void layer_statistics_free(layer_statistics *ls)
     ls->n = 0;
 }
 
-const float *layer_statistics_find(const layer_statistics *ls, const char *input)
+const moment *layer_statistics_find(const layer_statistics *ls, const char *input)
 {
     for (int i = 0; i < ls->n; i++)
-        if (strcmp(ls->moments[i].input, input) == 0) return ls->moments[i].xtx;
+        if (strcmp(ls->moments[i].input, input) == 0) return &ls->moments[i];
     return NULL;
 }

@@ -236,6 +236,7 @@ static sqz_status run_linear(step_run *r, const linear_spec *spec, int64_t layer
     float *w = NULL;
     double start = clock_s();
     linear_run lr = {.run = r, .notes = cJSON_CreateArray()};
+    const moment *m = layer_statistics_find(moments, spec->input);
     sqz_status st = dense_weight(r->subject, spec, &w, err);
     if (!st) {
         sqz_linear l = {.struct_size = sizeof l,
@@ -245,7 +246,8 @@ static sqz_status run_linear(step_run *r, const linear_spec *spec, int64_t layer
                         .rows = spec->rows,
                         .cols = spec->cols,
                         .weight = w,
-                        .xtx = layer_statistics_find(moments, spec->input),
+                        .xtx = m ? m->xtx : NULL,
+                        .xtx_id = m ? m->id : 0,
                         .tokens = r->calibration ? statistics_tokens(&r->stats) : 0,
                         .seed = linear_seed(r->seed, spec->module),
                         .impl = &lr,

@@ -56,16 +56,19 @@ sqz_status statistics_ensure(job_state *, subject *, const calibration *, statis
 void statistics_free(statistics *);
 int64_t statistics_tokens(const statistics *);
 
+typedef struct moment {
+    const char *input; /* linear_spec.input */
+    int64_t n;
+    float *xtx;  /* [n, n], both triangles, divided by the tokens */
+    uint64_t id; /* sqz_linear.xtx_id: differs between layers and inputs */
+} moment;
+
 typedef struct layer_statistics {
-    struct moment {
-        const char *input; /* linear_spec.input */
-        int64_t n;
-        float *xtx; /* [n, n], both triangles, divided by the tokens */
-    } moments[MODEL_MAX_LINEARS];
+    moment moments[MODEL_MAX_LINEARS];
     int n;
 } layer_statistics;
 sqz_status statistics_load(job_state *, subject *, const statistics *, int64_t layer,
                            layer_statistics *out, sqz_error *err);
 void layer_statistics_free(layer_statistics *);
-const float *layer_statistics_find(const layer_statistics *, const char *input);
+const moment *layer_statistics_find(const layer_statistics *, const char *input);
 #endif

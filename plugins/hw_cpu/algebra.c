@@ -231,38 +231,95 @@ sqz_status algebra_gemm(void *dev, int32_t ta, int32_t tb, int64_t m, int64_t n,
     return SQZ_OK;
 }
 
-/* ---- inverse(A) = U^T U -------------------------------------------------------------------- */
+/* ---- A = L^T L and inverse(A) = U^T U ------------------------------------------------------- */
 
-/* J A J for the exchange matrix J: the flat array backwards.  Upper triangles become lower ones. */
-static void reverse(float *a, int64_t n)
+/* With the exchange matrix J, a Cholesky factor C of J A J = C C^T gives A = L^T L with L =
+ * J C^T J, and U = inverse(L^T).  J . J is the flat array backwards: it turns a triangle into the
+ * opposite one, and a row-major triangle is LAPACK's opposite column-major one, so everything
+ * happens in place. */
+typedef struct turn {
+    float *a;
+    int64_t n;
+} turn;
+
+static void upper_to_lower(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
-    for (int64_t i = 0, j = n * n - 1; i < j; i++, j--) {
-        float t = a[i];
-        a[i] = a[j];
-        a[j] = t;
+    const turn *t = arg;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        const float *from = t->a + i * t->n;
+        float *to = t->a + (t->n - 1 - i) * t->n + t->n - 1;
+        for (int64_t j = i + 1; j < t->n; j++) to[-j] = from[j];
     }
 }
 
-/* J A J = L L^T gives A = R R^T with R = J L J upper triangular, and U = R^-1 = J L^-1 J.  A row-
- * major lower triangle is LAPACK's column-major upper one, so everything happens in place. */
-sqz_status algebra_inverse_factor(void *dev, float *a, int64_t n)
+static void lower_to_upper(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
-    device *d = dev;
+    const turn *t = arg;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        const float *from = t->a + (t->n - 1 - i) * t->n + t->n - 1;
+        float *to = t->a + i * t->n;
+        for (int64_t j = i + 1; j < t->n; j++) to[j] = from[-j];
+    }
+}
+
+static void clear_lower(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    const turn *t = arg;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) memset(t->a + i * t->n, 0, (size_t)i * sizeof *t->a);
+}
+
+static void clear_upper(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    const turn *t = arg;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        memset(t->a + i * (t->n + 1) + 1, 0, (size_t)(t->n - 1 - i) * sizeof *t->a);
+}
+
+static void turn_diagonal(const turn *t)
+{
+    for (int64_t i = 0, j = t->n - 1; i < j; i++, j--) {
+        float *x = t->a + i * (t->n + 1), *y = t->a + j * (t->n + 1), z = *x;
+        *x = *y;
+        *y = z;
+    }
+}
+
+/* L, or with `inverted` U. */
+static sqz_status triangular_factor(device *d, float *a, int64_t n, int inverted)
+{
+    enum { ROWS = 32 };
     if (n < 1) return SQZ_OK;
     if (n > INT_MAX)
         return device_fail(d, SQZ_E_UNSUPPORTED, "hw_cpu: a matrix is too large for LAPACK");
     device_blas(d);
+    turn t = {a, n};
+    const char *triangle = inverted ? "U" : "L"; /* as LAPACK sees it */
     int side = (int)n, info = 0;
-    reverse(a, n);
-    spotrf_("U", &side, a, &side, &info);
-    if (info == 0) strtri_("U", "N", &side, a, &side, &info);
-    reverse(a, n);
-    for (int64_t i = 0; info == 0 && i < n; i++) {
-        if (!(a[i * n + i] > 0) || !isfinite(a[i * n + i]))
-            info = 1; /* NaN slips through the factorisation */
-        memset(a + i * n, 0, (size_t)i * sizeof *a);
-    }
-    return info == 0 ? SQZ_OK : SQZ_E_NUMERIC;
+    device_for(d, n, ROWS, inverted ? upper_to_lower : lower_to_upper, &t);
+    turn_diagonal(&t);
+    spotrf_(triangle, &side, a, &side, &info);
+    if (info == 0 && inverted) strtri_(triangle, "N", &side, a, &side, &info);
+    if (info != 0) return SQZ_E_NUMERIC;
+    turn_diagonal(&t);
+    device_for(d, n, ROWS, inverted ? lower_to_upper : upper_to_lower, &t);
+    device_for(d, n, ROWS, inverted ? clear_lower : clear_upper, &t);
+    for (int64_t i = 0; i < n; i++) /* NaN slips through the factorisation */
+        if (!(a[i * n + i] > 0) || !isfinite(a[i * n + i])) return SQZ_E_NUMERIC;
+    return SQZ_OK;
+}
+
+sqz_status algebra_reverse_cholesky(void *dev, float *a, int64_t n)
+{
+    return triangular_factor(dev, a, n, 0);
+}
+
+sqz_status algebra_inverse_factor(void *dev, float *a, int64_t n)
+{
+    return triangular_factor(dev, a, n, 1);
 }
 
 /* ---- ceilings ------------------------------------------------------------------------------ */

@@ -144,6 +144,7 @@ static const sqz_hardware operations = {
     .gemm = algebra_gemm,
     .inverse_factor = algebra_inverse_factor,
     .measure = algebra_measure,
+    .reverse_cholesky = algebra_reverse_cholesky,
 };
 
 /* ---- the agent ----------------------------------------------------------------------------- */

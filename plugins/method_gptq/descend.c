@@ -129,7 +129,7 @@ LANE_INLINE void load_tile(const gptq_job *job, const sweep *sw, int64_t row, ti
         float ridge = job->factor->h[c] - job->linear->xtx[c * job->cols + c];
         for (int v = 0; v < TILE_ROWS / LANES; v++) {
             int64_t r = row + v * LANES, at = j * TILE_ROWS + v * LANES;
-            lane_store(t->g + at, lane_load(job->e + j * job->stride + r) +
+            lane_store(t->g + at, lane_load(job->f + j * job->stride + r) +
                                       ridge * lane_load(job->w + c * job->stride + r));
             lane_f z = lane_load(job->zeros + k * job->stride + r);
             lane_store(t->level + at, lane_load_u8(job->codes + c * job->stride + r) - z);
@@ -191,7 +191,7 @@ sqz_status descend(gptq_job *job)
                 return SQZ_E_CANCELLED;
             sqz_status st = job->linalg->gemm(host, 0, 0, sw.count, stride, n, 1.0,
                                               job->linear->xtx + sw.first * n, n, job->w, stride,
-                                              0.0, job->e, stride);
+                                              0.0, job->f, stride);
             if (st != SQZ_OK) return st;
             job->pool->parallel_for(host, stride / TILE_ROWS, 1, sweep_rows_pick(), &sw);
         }

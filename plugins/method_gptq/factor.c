@@ -1,8 +1,8 @@
-/* factor.c - the order of the walk, the damping, and the factor U of the inverse Hessian.
+/* factor.c - the order of the walk, the damping, and the factor L of the Hessian.
  *
- * The factor costs 2/3 n^3 and depends only on the statistics, the order and the damping, so the
+ * The factor costs 1/3 n^3 and depends only on the statistics, the order and the damping, so the
  * instance keeps the last one: q, k, v and gate, up read the same input.  It is recognised by the
- * hash of the statistics, never by their address, which the host may reuse.
+ * number that the host gave the statistics, never by their address, which the host may reuse.
  * Left out: the factorisation itself, which is the host's (sqz.linalg/1). */
 #include "job.h"
 #include <math.h>
@@ -10,33 +10,10 @@
 
 void factor_free(factor *f)
 {
-    free(f->u);
+    free(f->l);
     free(f->h);
     free(f->perm);
     *f = (factor){0};
-}
-
-/* Four independent multiply-xor lanes: the statistics of 2,048 columns in about 2 ms. */
-static uint64_t stats_hash(const float *x, int64_t n)
-{
-    uint64_t lane[4] = {0x9e3779b97f4a7c15u, 0xc2b2ae3d27d4eb4fu, 0x165667b19e3779f9u, (uint64_t)n};
-    int64_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        uint64_t v[4];
-        memcpy(v, x + i, sizeof v);
-        for (int k = 0; k < 4; k++) {
-            lane[k] = (lane[k] ^ v[k]) * 0xff51afd7ed558ccdu;
-            lane[k] ^= lane[k] >> 32;
-        }
-    }
-    for (; i < n; i++) {
-        uint32_t v;
-        memcpy(&v, x + i, sizeof v);
-        lane[i & 3] = (lane[i & 3] ^ v) * 0xff51afd7ed558ccdu;
-    }
-    uint64_t h = lane[0];
-    for (int k = 1; k < 4; k++) h = (h ^ (lane[k] >> 29) ^ lane[k]) * 0xc4ceb9fe1a85ec53u;
-    return h | 1;
 }
 
 /* ---- order -------------------------------------------------------------------------------------
@@ -106,6 +83,7 @@ typedef struct gather {
     int64_t n;
 } gather;
 
+/* The lower triangle of the damped Hessian in walking order. */
 static void gather_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     const gather *t = arg;
@@ -113,8 +91,20 @@ static void gather_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
     for (int64_t i = begin; i < end; i++) {
         const float *from = t->xtx + t->perm[i] * t->n;
         float *to = t->a + i * t->n;
-        for (int64_t j = 0; j < t->n; j++) to[j] = from[t->perm[j]];
+        for (int64_t j = 0; j < i; j++) to[j] = from[t->perm[j]];
         to[i] = t->h[t->perm[i]];
+    }
+}
+
+/* Rows of L over their diagonal entry. */
+static void unit_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    const gather *t = arg;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        float *row = t->a + i * t->n, inv = 1.0f / row[i];
+        for (int64_t j = 0; j < i; j++) row[j] *= inv;
+        row[i] = 1;
     }
 }
 
@@ -124,23 +114,27 @@ static void gather_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 static sqz_status factor_damped(const sqz_host *host, const sqz_pool *pool,
                                 const sqz_linalg *linalg, const float *xtx, factor *f)
 {
+    enum { ROWS = 16 }; /* short: later rows of a triangle are longer */
     int64_t n = f->cols;
     double mean = 0;
     for (int64_t i = 0; i < n; i++) mean += xtx[i * n + i];
     mean /= (double)n;
-    gather t = {xtx, f->perm, f->h, f->u, n};
-    for (double damp = f->asked;; damp = damp > 0 ? (damp < 0.25 ? damp * 4 : 1) : 1e-4) {
+    gather t = {xtx, f->perm, f->h, f->l, n};
+    sqz_status st = SQZ_E_NUMERIC;
+    for (double damp = f->asked;
+         st == SQZ_E_NUMERIC && f->damp<1; damp = damp> 0 ? (damp < 0.25 ? damp * 4 : 1) : 1e-4) {
         for (int64_t i = 0; i < n; i++) {
             float d = xtx[i * n + i];
             /* a dead column has no neighbours: any positive entry keeps it out of the way */
             f->h[i] = d > 0 ? (float)(d + damp * mean) : (float)(damp > 0 ? damp * mean : mean);
         }
-        pool->parallel_for(host, n, 64, gather_rows, &t);
+        pool->parallel_for(host, n, ROWS, gather_rows, &t);
         if (host->tick(host, 0.05, "factorise")) return SQZ_E_CANCELLED;
-        sqz_status st = linalg->inverse_factor(host, f->u, n);
+        st = linalg->reverse_cholesky(host, f->l, n);
         f->damp = damp;
-        if (st != SQZ_E_NUMERIC || damp >= 1) return st;
     }
+    if (st == SQZ_OK) pool->parallel_for(host, n, ROWS, unit_rows, &t);
+    return st;
 }
 
 sqz_status factor_prepare(const sqz_host *host, const sqz_pool *pool, const sqz_linalg *linalg,
@@ -148,7 +142,7 @@ sqz_status factor_prepare(const sqz_host *host, const sqz_pool *pool, const sqz_
                           factor *f)
 {
     int64_t n = linear->cols;
-    uint64_t hash = stats_hash(linear->xtx, n * n);
+    uint64_t id = SQZ_HAS(linear, sqz_linear, xtx_id) ? linear->xtx_id : 0;
     int32_t *perm = malloc((size_t)n * sizeof *perm);
     float *h = malloc((size_t)n * sizeof *h);
     if (!perm || !h) {
@@ -158,7 +152,7 @@ sqz_status factor_prepare(const sqz_host *host, const sqz_pool *pool, const sqz_
     }
     for (int64_t i = 0; i < n; i++) h[i] = linear->xtx[i * n + i];
     sqz_status st = order_columns(host, h, n, order, group, perm);
-    if (st == SQZ_OK && f->hash == hash && f->cols == n && f->asked == damp &&
+    if (st == SQZ_OK && id && f->id == id && f->cols == n && f->asked == damp &&
         memcmp(f->perm, perm, (size_t)n * sizeof *perm) == 0) {
         free(perm);
         free(h);
@@ -167,8 +161,8 @@ sqz_status factor_prepare(const sqz_host *host, const sqz_pool *pool, const sqz_
     factor_free(f);
     *f = (factor){.cols = n, .asked = damp, .perm = perm, .h = h};
     if (st == SQZ_OK) {
-        f->u = malloc((size_t)n * (size_t)n * sizeof *f->u);
-        st = f->u ? factor_damped(host, pool, linalg, linear->xtx, f)
+        f->l = malloc((size_t)n * (size_t)n * sizeof *f->l);
+        st = f->l ? factor_damped(host, pool, linalg, linear->xtx, f)
                   : sqz_failf(host, SQZ_E_NOMEM, "gptq: no memory for the %lld x %lld factor of %s",
                               (long long)n, (long long)n, linear->module);
     }
@@ -176,6 +170,6 @@ sqz_status factor_prepare(const sqz_host *host, const sqz_pool *pool, const sqz_
         factor_free(f);
         return st;
     }
-    f->hash = hash;
+    f->id = id;
     return SQZ_OK;
 }

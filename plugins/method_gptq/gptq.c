@@ -66,11 +66,6 @@ static sqz_status check_subject(const sqz_host *host, const sqz_pool *pool,
                          "gptq: %s holds NaN or infinite weights; repair the checkpoint or exclude "
                          "the module by a rule",
                          linear->module);
-    if (linear->xtx && !all_finite(host, pool, linear->xtx, linear->cols * linear->cols))
-        return sqz_failf(host, SQZ_E_NUMERIC,
-                         "gptq: the input statistics of %s hold NaN or infinities; the model "
-                         "overflows on this calibration text",
-                         linear->module);
     return SQZ_OK;
 }
 
@@ -79,7 +74,7 @@ static sqz_status check_subject(const sqz_host *host, const sqz_pool *pool,
 static void job_free(gptq_job *job)
 {
     free(job->w);
-    free(job->e);
+    free(job->f);
     free(job->codes);
     free(job->scales);
     free(job->zeros);
@@ -94,8 +89,8 @@ static sqz_status job_allocate(gptq_job *job, int with_statistics)
     int ok = job->codes && job->scales && job->zeros;
     if (with_statistics) {
         job->w = malloc(cols * stride * sizeof(float));
-        job->e = malloc(TILE_COLS * stride * sizeof(float));
-        ok = ok && job->w && job->e;
+        job->f = malloc(cols * stride * sizeof(float));
+        ok = ok && job->w && job->f;
     }
     if (ok) return SQZ_OK;
     return sqz_failf(job->host, SQZ_E_NOMEM, "gptq: no memory for %s, [%lld, %lld]",
@@ -204,12 +199,20 @@ static sqz_status quantize(gptq_job *job, double min_tokens)
     }
     double trace = 0;
     for (int64_t j = 0; j < linear->cols; j++) trace += linear->xtx[j * linear->cols + j];
-    if (!(trace > 0))
-        return fall_back(job, "rounded to nearest: every input of this layer is zero");
-    sqz_status st = factor_prepare(job->host, job->pool, job->linalg, linear, job->order,
-                                   job->group, job->damp, job->factor);
+    sqz_status st = trace > 0 ? factor_prepare(job->host, job->pool, job->linalg, linear,
+                                               job->order, job->group, job->damp, job->factor)
+                              : SQZ_E_NUMERIC;
+    if (st == SQZ_E_NUMERIC &&
+        !all_finite(job->host, job->pool, linear->xtx,
+                    linear->cols * linear->cols)) /* read only now: it is large */
+        return sqz_failf(job->host, SQZ_E_NUMERIC,
+                         "gptq: the input statistics of %s hold NaN or infinities; the model "
+                         "overflows on this calibration text",
+                         linear->module);
     if (st == SQZ_E_NUMERIC)
-        return fall_back(job, "rounded to nearest: the Hessian has no factor even with damping 1");
+        return fall_back(
+            job, trace > 0 ? "rounded to nearest: the Hessian has no factor even with damping 1"
+                           : "rounded to nearest: every input of this layer is zero");
     if (st != SQZ_OK) return st;
     if (job->factor->damp != job->damp) {
         snprintf(why, sizeof why,
@@ -307,10 +310,10 @@ static const sqz_agent gptq_agent = {
     &gptq_linear_call,
     gptq_extension};
 static const sqz_plugin gptq_plugin = {
-    sizeof(sqz_plugin), SQZ_ABI_MAJOR, SQZ_ABI_MINOR, 0, 0, 1, sizeof(sqz_agent), 0, &gptq_agent};
+    sizeof(sqz_plugin), SQZ_ABI_MAJOR, SQZ_ABI_MINOR, 1, 0, 1, sizeof(sqz_agent), 0, &gptq_agent};
 
 const sqz_plugin *sqz_plugin_v1(void)
 {
     return &gptq_plugin;
 }
-SQZ_PLUGIN_STAMP(0);
+SQZ_PLUGIN_STAMP(1);

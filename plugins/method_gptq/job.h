@@ -14,10 +14,10 @@ enum { ORDER_NATURAL, ORDER_ACTIVATION, ORDER_GROUP };
 /* Kept by the instance from call to call: linears that read the same input share the factor. */
 typedef struct factor {
     int64_t cols;
-    uint64_t hash; /* of the statistics' bytes; 0 = empty */
+    uint64_t id;   /* of the statistics; 0: none, or not to be recognised */
     double asked;  /* damping asked for */
     double damp;   /* and the one that worked */
-    float *u;      /* [cols, cols] upper, in walking order: inverse(H) = U^T U */
+    float *l;      /* [cols, cols] lower, in walking order, unit diagonal: H = L^T D L */
     float *h;      /* [cols] damped diagonal of H, in the weight's order */
     int32_t *perm; /* [cols] column walked at each position */
 } factor;
@@ -34,8 +34,8 @@ typedef struct gptq_job {
     double damp;
     int64_t rows, cols, group, n_groups, stride;
     factor *factor; /* NULL while data-free */
-    float *w;       /* [cols, stride] weights in walking order; then the residual */
-    float *e;       /* [TILE_COLS, stride] errors, later gradient, of one block */
+    float *w;       /* [cols, stride] weights in walking order; the residual once walked */
+    float *f;       /* [cols, stride] feedback of the walk; later the gradient of a block */
     uint8_t *codes; /* [cols, stride] in the weight's order */
     float *scales;  /* [n_groups, stride] */
     float *zeros;   /* [n_groups, stride] */

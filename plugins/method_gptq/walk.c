@@ -1,9 +1,10 @@
 /* walk.c - grids, and the GPTQ walk over the columns.
  *
- * Columns are quantized one after the other in the factor's order; each rounding error is spread
- * over the columns still to come, weighted by U.  Inside a block of up to 128 columns the spreading
- * is lazy (a column collects what it owes just before its turn) and runs on one tile of 64 rows in
- * cache; what a block owes the rest of the matrix is one matrix product.
+ * Columns are quantized one after the other in the factor's order; each is corrected by the
+ * residuals D = W - Q of those before it, weighted by L.  Inside a block of up to 128 columns a
+ * column collects its corrections just before its turn, on one tile of 64 rows in cache; what the
+ * first half of a range of blocks owes its second half is one matrix product, from blocks up to the
+ * whole matrix.
  * Left out: the choice of order and damping (factor.c), refinement (descend.c). */
 #include "job.h"
 #include <stdlib.h>
@@ -103,8 +104,18 @@ sqz_status round_nearest(gptq_job *job)
 
 /* ---- the walk -------------------------------------------------------------------------------- */
 
+/* x[j] += sum over i in from..to of d[i] * L[first + j][first + i] */
+LANE_INLINE void collect(const float *l /* row j */, const float *d /* [][TILE_ROWS] */,
+                         int64_t from, int64_t to, lane_f *x)
+{
+    for (int64_t i = from; i < to; i++)
+        for (int v = 0; v < TILE_ROWS / LANES; v++)
+            x[v] += lane_load(d + i * TILE_ROWS + v * LANES) * l[i];
+}
+
+/* The code of a corrected weight; d goes from the weight to the residual. */
 LANE_INLINE void quantize_column(gptq_job *job, int64_t column, int64_t row, const lane_f *x,
-                                 float u_inv, float *e, float top)
+                                 float *d, float top)
 {
     const int64_t k = column / job->group;
     for (int v = 0; v < TILE_ROWS / LANES; v++) {
@@ -113,55 +124,58 @@ LANE_INLINE void quantize_column(gptq_job *job, int64_t column, int64_t row, con
         lane_f z = lane_load(job->zeros + k * job->stride + r);
         lane_f level = lane_level(x[v] * (1.0f / s), -z, top - z);
         lane_store_u8(job->codes + column * job->stride + r, level + z);
-        lane_store(e + v * LANES, (x[v] - s * level) * u_inv);
+        lane_store(d + v * LANES, lane_load(d + v * LANES) - s * level);
     }
 }
 
-/* x[j] -= sum over i in from..to of e[i] * U[first + i][first + j] */
-LANE_INLINE void collect(const float *u, int64_t ld, const float *e /* [][TILE_ROWS] */,
-                         int64_t from, int64_t to, int64_t j, lane_f *x)
+/* The grid of the group that begins at column j of the tile, on its corrected weights; returns the
+ * group's columns. */
+LANE_INLINE int64_t late_grid(gptq_job *job, const tile_work *t, int64_t row, int64_t j,
+                              int64_t base, const float *d, float *x)
 {
-    for (int64_t i = from; i < to; i++) {
-        float c = u[i * ld + j];
-        for (int v = 0; v < TILE_ROWS / LANES; v++)
-            x[v] -= lane_load(e + i * TILE_ROWS + v * LANES) * c;
+    float h[TILE_COLS];
+    const factor *f = job->factor;
+    const int32_t *column = f->perm + t->first;
+    int64_t k = column[j] / job->group, n = 0;
+    for (; j + n < t->count && column[j + n] / job->group == k; n++) {
+        lane_f y[TILE_ROWS / LANES];
+        memcpy(y, x + (j + n) * TILE_ROWS, sizeof y);
+        collect(f->l + (t->first + j + n) * job->cols + t->first, d, base, j, y);
+        memcpy(x + (j + n) * TILE_ROWS, y, sizeof y);
+        h[n] = t->h[column[j + n]];
     }
+    for (int v = 0; v < TILE_ROWS / LANES; v++)
+        grid_store(job, k, row + v * LANES,
+                   grid_fit(&job->rule, x + j * TILE_ROWS + v * LANES, TILE_ROWS, h, n));
+    return n;
 }
 
 LANE_INLINE void walk_tile(gptq_job *job, const tile_work *t, int64_t row)
 {
-    float w[TILE_COLS * TILE_ROWS], e[TILE_COLS * TILE_ROWS], h[TILE_COLS];
+    float d[TILE_COLS * TILE_ROWS], x[TILE_COLS * TILE_ROWS]; /* residual, corrected weight */
     const factor *f = job->factor;
-    const float *u = f->u + t->first * job->cols + t->first;
     const float top = grid_top(&job->rule);
-    for (int64_t j = 0; j < t->count; j++)
-        memcpy(w + j * TILE_ROWS, job->w + (t->first + j) * job->stride + row,
-               TILE_ROWS * sizeof *w);
-    for (int64_t j = 0, base = 0; j < t->count; j++) {
-        const int32_t *column = f->perm + t->first;
-        int64_t k = column[j] / job->group;
-        if (job->late_grids && (j == 0 || column[j - 1] / job->group != k)) {
-            int64_t n = 0;
-            for (; j + n < t->count && column[j + n] / job->group == k; n++) {
-                lane_f x[TILE_ROWS / LANES];
-                memcpy(x, w + (j + n) * TILE_ROWS, sizeof x);
-                collect(u, job->cols, e, base, j, j + n, x);
-                memcpy(w + (j + n) * TILE_ROWS, x, sizeof x);
-                h[n] = t->h[column[j + n]];
-            }
+    for (int64_t j = 0; j < t->count; j++) {
+        int64_t at = (t->first + j) * job->stride + row;
+        memcpy(d + j * TILE_ROWS, job->w + at, TILE_ROWS * sizeof *d);
+        memcpy(x + j * TILE_ROWS, job->w + at, TILE_ROWS * sizeof *x);
+        for (int64_t r = 0; t->first > 0 && r < TILE_ROWS; r++)
+            x[j * TILE_ROWS + r] += job->f[at + r];
+    }
+    for (int64_t j = 0, base = 0, next_grid = 0; j < t->count; j++) {
+        const float *l = f->l + (t->first + j) * job->cols + t->first;
+        if (job->late_grids && j == next_grid) {
+            next_grid += late_grid(job, t, row, j, base, d, x);
             base = j;
-            for (int v = 0; v < TILE_ROWS / LANES; v++)
-                grid_store(job, k, row + v * LANES,
-                           grid_fit(&job->rule, w + j * TILE_ROWS + v * LANES, TILE_ROWS, h, n));
         }
-        lane_f x[TILE_ROWS / LANES];
-        memcpy(x, w + j * TILE_ROWS, sizeof x);
-        collect(u, job->cols, e, base, j, j, x);
-        quantize_column(job, column[j], row, x, 1.0f / u[j * job->cols + j], e + j * TILE_ROWS,
-                        top);
+        lane_f y[TILE_ROWS / LANES];
+        memcpy(y, x + j * TILE_ROWS, sizeof y);
+        collect(l, d, base, j, y);
+        quantize_column(job, f->perm[t->first + j], row, y, d + j * TILE_ROWS, top);
     }
     for (int64_t j = 0; j < t->count; j++)
-        memcpy(job->e + j * job->stride + row, e + j * TILE_ROWS, TILE_ROWS * sizeof *e);
+        memcpy(job->w + (t->first + j) * job->stride + row, d + j * TILE_ROWS,
+               TILE_ROWS * sizeof *d);
 }
 
 LANE_INLINE void walk_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
@@ -202,8 +216,8 @@ LANE_INLINE void load_columns(void *arg, int64_t begin, int64_t end, int32_t thr
 }
 LANE_DISPATCH(load_columns_pick, load_columns)
 
-/* The next block: at most TILE_COLS positions, and whole groups when grids are fitted on the way.
- */
+/* Length of the block at `first`: at most TILE_COLS positions, and whole groups when grids are
+ * fitted on the way. */
 static int64_t block_length(const gptq_job *job, int64_t first)
 {
     const int32_t *perm = job->factor->perm;
@@ -213,24 +227,39 @@ static int64_t block_length(const gptq_job *job, int64_t first)
     return n;
 }
 
+static sqz_status walk_block(gptq_job *job, int64_t first, int64_t end)
+{
+    tile_work t = {.job = job, .h = job->factor->h, .first = first, .count = end - first};
+    job->pool->parallel_for(job->host, job->stride / TILE_ROWS, 1, walk_rows_pick(), &t);
+    return job->host->tick(job->host, 0.1 + 0.5 * (double)end / (double)job->cols, "quantize")
+               ? SQZ_E_CANCELLED
+               : SQZ_OK;
+}
+
+/* Blocks lo..hi-1; start[] are their first positions.  The feedback of a range that reaches past
+ * its left half is begun by the first product that writes it. */
+static sqz_status walk_range(gptq_job *job, const int64_t *start, int64_t lo, int64_t hi)
+{
+    if (hi - lo == 1) return walk_block(job, start[lo], start[hi]);
+    int64_t half = (lo + hi) / 2, first = start[lo], mid = start[half], end = start[hi];
+    int64_t cols = job->cols, stride = job->stride;
+    sqz_status st = walk_range(job, start, lo, half);
+    if (st == SQZ_OK)
+        st = job->linalg->gemm(job->host, 0, 0, end - mid, stride, mid - first, 1.0,
+                               job->factor->l + mid * cols + first, cols, job->w + first * stride,
+                               stride, first > 0 ? 1.0 : 0.0, job->f + mid * stride, stride);
+    return st == SQZ_OK ? walk_range(job, start, half, hi) : st;
+}
+
 sqz_status walk_columns(gptq_job *job)
 {
-    const sqz_host *host = job->host;
-    const factor *f = job->factor;
-    int64_t cols = job->cols, stride = job->stride;
-    tile_work t = {.job = job, .h = f->h};
-    job->pool->parallel_for(host, stride / LANES, 1, load_columns_pick(), &t);
-    for (t.first = 0; t.first < cols; t.first += t.count) {
-        t.count = block_length(job, t.first);
-        job->pool->parallel_for(host, stride / TILE_ROWS, 1, walk_rows_pick(), &t);
-        int64_t next = t.first + t.count;
-        if (host->tick(host, 0.1 + 0.5 * (double)next / (double)cols, "quantize"))
-            return SQZ_E_CANCELLED;
-        if (next == cols) break;
-        sqz_status st = job->linalg->gemm(host, 1, 0, cols - next, stride, t.count, -1.0,
-                                          f->u + t.first * cols + next, cols, job->e, stride, 1.0,
-                                          job->w + next * stride, stride);
-        if (st != SQZ_OK) return st;
-    }
-    return SQZ_OK;
+    tile_work t = {.job = job};
+    int64_t n = 0, *start = malloc(((size_t)job->cols + 1) * sizeof *start);
+    if (!start) return job->host->fail(job->host, SQZ_E_NOMEM, "gptq: no memory for the blocks");
+    for (start[0] = 0; start[n] < job->cols; n++)
+        start[n + 1] = start[n] + block_length(job, start[n]);
+    job->pool->parallel_for(job->host, job->stride / LANES, 1, load_columns_pick(), &t);
+    sqz_status st = walk_range(job, start, 0, n);
+    free(start);
+    return st;
 }

@@ -2,6 +2,7 @@
  *
  *     abi_layout              prints it
  *     abi_layout GOLDEN       compares; every difference is a broken ABI
+ *     abi_layout OLD --older  compares with an earlier minor, to which later ones may append
  *
  * A struct whose fields are not all listed below shows as a hole larger than alignment explains,
  * and fails.  Nothing of the released file may change; a minor appends. */
@@ -104,6 +105,7 @@ static const row rows[] = {
     F(sqz_linalg, zero)
     F(sqz_linalg, gemm)
     F(sqz_linalg, inverse_factor)
+    F(sqz_linalg, reverse_cholesky)
     S(sqz_rng)
     F(sqz_rng, struct_size)
     F(sqz_rng, zero)
@@ -133,6 +135,7 @@ static const row rows[] = {
     F(sqz_linear, impl)
     F(sqz_linear, set_affine)
     F(sqz_linear, note)
+    F(sqz_linear, xtx_id)
     /* sqz/eval.h */
     S(sqz_rows)
     F(sqz_rows, struct_size)
@@ -360,6 +363,7 @@ static const row rows[] = {
     F(sqz_hardware, gemm)
     F(sqz_hardware, inverse_factor)
     F(sqz_hardware, measure)
+    F(sqz_hardware, reverse_cholesky)
     /* sqz/services.h, later */
     S(sqz_http_request)
     F(sqz_http_request, struct_size)
@@ -454,6 +458,34 @@ static int check_holes(void)
     return bad;
 }
 
+/* An older minor: its fields are where they were, its structs no smaller. */
+static int compare_older(const char *golden)
+{
+    char line[256], of[128], field[128], own[256];
+    size_t a, b;
+    int bad = 0;
+    FILE *f = fopen(golden, "r");
+    if (!f) {
+        fprintf(stderr, "%s: cannot be read\n", golden);
+        return 1;
+    }
+    while (fgets(line, sizeof line, f)) {
+        int is_struct = sscanf(line, "struct %127s %zu", of, &a) == 2, same = 0;
+        if (!is_struct && sscanf(line, "%127s %127s %zu %zu", of, field, &a, &b) != 4) continue;
+        if (*line == '#') continue;
+        line[strcspn(line, "\n")] = 0;
+        for (size_t i = 0; i < N_ROWS && !same; i++) {
+            if (strcmp(rows[i].of, of) != 0 || is_struct != !rows[i].field) continue;
+            row_text(&rows[i], own, sizeof own);
+            same = is_struct ? rows[i].size >= a : strcmp(own, line) == 0;
+        }
+        if (!same) fprintf(stderr, "released: %s\nnow:      moved or gone\n", line);
+        bad |= !same;
+    }
+    fclose(f);
+    return bad;
+}
+
 static int compare(const char *golden)
 {
     char line[256], own[256];
@@ -487,6 +519,7 @@ int main(int argc, char **argv)
 {
     char text[256];
     if (check_holes()) return 1;
+    if (argc > 2 && strcmp(argv[2], "--older") == 0) return compare_older(argv[1]);
     if (argc > 1) return compare(argv[1]);
     for (size_t i = 0; i < N_ROWS; i++) {
         row_text(&rows[i], text, sizeof text);

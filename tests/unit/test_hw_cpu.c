@@ -545,9 +545,9 @@ START_TEST(gate)
         for (int i = 0; i < n_devices; i++) {
             ck_assert_int_eq(hw->gate(devices[i].dev, act, N, &mg, &mu, &my), SQZ_OK);
             for (int k = 0; k < N; k++) {
-                /* SiLU: exp within 1.01 ulp, then sum, quotient, product: 6 ulp.  The GELUs evaluate
-                 * their exponent or argument in float32, whose rounding the tail multiplies by the
-                 * slope of the exponential; |g|^3 / 20 bounds it. */
+                /* SiLU: exp within 1.01 ulp, then sum, quotient, product: 6 ulp.  The GELUs
+                 * evaluate their exponent or argument in float32, whose rounding the tail
+                 * multiplies by the slope of the exponential; |g|^3 / 20 bounds it. */
                 double slope =
                     act == SQZ_ACT_SILU || act == SQZ_ACT_RELU
                         ? 0
@@ -915,18 +915,67 @@ START_TEST(gemm)
 }
 END_TEST
 
+/* A well-conditioned symmetric matrix; the caller's. */
+static float *moments_with_ridge(int64_t n)
+{
+    float *x = fresh(2 * n * n), *s = calloc((size_t)(n * n), sizeof *s);
+    sqz_mem mx = mem(x), ms = mem(s);
+    ref->second_moment(NULL, SQZ_F32, 2 * n, n, &mx, &ms);
+    for (int64_t i = 0; i < n; i++) s[i * n + i] += 0.1f * (float)n;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < i; j++) s[i * n + j] = s[j * n + i];
+    free(x);
+    return s;
+}
+
+START_TEST(reverse_cholesky)
+{
+    static const int64_t sides[] = {1, 2, 7, 64, 129, 200};
+    for (int a = 0; a < 6; a++) {
+        int64_t n = sides[a];
+        float *s = moments_with_ridge(n), *z = copy_of(s, n * n);
+        ck_assert_int_eq(ref->reverse_cholesky(NULL, z, n), SQZ_OK);
+        for (int i = 0; i < n_devices; i++) {
+            float *l = copy_of(s, n * n);
+            for (int64_t r = 0; r < n; r++) /* the upper triangle is not read */
+                for (int64_t c = r + 1; c < n; c++) l[r * n + c] = NAN;
+            ck_assert_int_eq(hw->reverse_cholesky(devices[i].dev, l, n), SQZ_OK);
+            for (int64_t r = 0; r < n; r++)
+                for (int64_t c = 0; c < n; c++) {
+                    if (c > r) ck_assert(l[r * n + c] == 0);
+                    /* condition number below 50 (the ridge) */
+                    NEAR(l[r * n + c] / z[n * n - 1], z[r * n + c] / z[n * n - 1],
+                         50 * (4 + sqrt((double)n)) * 0x1p-24);
+                }
+            free(l);
+        }
+        for (int64_t r = 0; r < n; r++) /* L^T L = A */
+            for (int64_t c = 0; c < n; c++) {
+                double sum = 0;
+                for (int64_t k = r > c ? r : c; k < n; k++)
+                    sum += (double)z[k * n + r] * z[k * n + c];
+                NEAR(sum, s[r * n + c], 1e-5 * s[0]);
+            }
+        free(s);
+        free(z);
+    }
+    float singular[4] = {1, 1, 1, 1}, nan[4] = {1, 0, NAN, 1};
+    for (int i = 0; i < n_devices; i++) {
+        float again[4];
+        memcpy(again, singular, sizeof again);
+        ck_assert_int_eq(hw->reverse_cholesky(devices[i].dev, again, 2), SQZ_E_NUMERIC);
+        memcpy(again, nan, sizeof nan);
+        ck_assert_int_eq(hw->reverse_cholesky(devices[i].dev, again, 2), SQZ_E_NUMERIC);
+    }
+}
+END_TEST
+
 START_TEST(inverse_factor)
 {
     static const int64_t sides[] = {1, 2, 7, 64, 129, 200};
     for (int a = 0; a < 6; a++) {
         int64_t n = sides[a];
-        float *x = fresh(2 * n * n), *s = calloc((size_t)(n * n), sizeof *s);
-        sqz_mem mx = mem(x), ms = mem(s);
-        ref->second_moment(NULL, SQZ_F32, 2 * n, n, &mx, &ms);
-        for (int64_t i = 0; i < n; i++) s[i * n + i] += 0.1f * (float)n;
-        for (int64_t i = 0; i < n; i++) /* symmetric, as the contract says */
-            for (int64_t j = 0; j < i; j++) s[i * n + j] = s[j * n + i];
-        float *z = copy_of(s, n * n);
+        float *s = moments_with_ridge(n), *z = copy_of(s, n * n);
         ck_assert_int_eq(ref->inverse_factor(NULL, z, n), SQZ_OK);
         for (int i = 0; i < n_devices; i++) {
             float *u = copy_of(s, n * n);
@@ -955,7 +1004,6 @@ START_TEST(inverse_factor)
                 NEAR(sum, r == c, 1e-4);
                 if (n > 100) c += 13;
             }
-        free(x);
         free(s);
         free(z);
     }
@@ -1119,14 +1167,31 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {linear_dense, linear_2bit,    linear_3bit,
-                                  linear_4bit,  linear_8bit,    reference_linear,
-                                  linear_large, embed,          norm,
-                                  rope,         gate,           add,
-                                  score,        attend,         attend_rescaling,
-                                  attend_cache, second_moment,  second_moment_parts,
-                                  gemm,         inverse_factor, memory,
-                                  refusals,     repeatable,     measures,
+    const TTest *const tests[] = {linear_dense,
+                                  linear_2bit,
+                                  linear_3bit,
+                                  linear_4bit,
+                                  linear_8bit,
+                                  reference_linear,
+                                  linear_large,
+                                  embed,
+                                  norm,
+                                  rope,
+                                  gate,
+                                  add,
+                                  score,
+                                  attend,
+                                  attend_rescaling,
+                                  attend_cache,
+                                  second_moment,
+                                  second_moment_parts,
+                                  gemm,
+                                  reverse_cholesky,
+                                  inverse_factor,
+                                  memory,
+                                  refusals,
+                                  repeatable,
+                                  measures,
                                   completed};
     Suite *suite = suite_create("hw_cpu");
     TCase *tc = tcase_create("operations");

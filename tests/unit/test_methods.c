@@ -103,10 +103,25 @@ static sqz_status inverse_factor(const sqz_host *h, float *a, int64_t n)
     free(u);
     return st;
 }
+/* A = L^T L: L is the transpose of the R above. */
+static sqz_status reverse_cholesky(const sqz_host *h, float *a, int64_t n)
+{
+    (void)h;
+    for (int64_t j = n - 1; j >= 0; j--)
+        for (int64_t i = j; i >= 0; i--) {
+            double s = a[j * n + i];
+            for (int64_t k = j + 1; k < n; k++) s -= (double)a[k * n + i] * a[k * n + j];
+            if (i == j && !(s > 0)) return SQZ_E_NUMERIC;
+            a[j * n + i] = (float)(i == j ? sqrt(s) : s / a[j * n + j]);
+        }
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = i + 1; j < n; j++) a[i * n + j] = 0;
+    return SQZ_OK;
+}
 static const void *service(const sqz_host *h, const char *id)
 {
     static const sqz_pool pool = {sizeof pool, 0, three, serial_for};
-    static const sqz_linalg linalg = {sizeof linalg, 0, gemm, inverse_factor};
+    static const sqz_linalg linalg = {sizeof linalg, 0, gemm, inverse_factor, reverse_cholesky};
     (void)h;
     if (strcmp(id, SQZ_POOL_1) == 0) return &pool;
     return strcmp(id, SQZ_LINALG_1) == 0 ? &linalg : NULL;
@@ -679,7 +694,7 @@ START_TEST(nan_is_refused)
     ck_assert_ptr_nonnull(strstr(failure, "NaN"));
     ck_assert_int_eq(run_gptq(&y, defaults()), SQZ_E_NUMERIC);
     y.w[70] = 0;
-    y.xtx[5] = INFINITY;
+    y.xtx[5] = y.xtx[5 * 64] = INFINITY;
     failure[0] = 0;
     ck_assert_int_eq(run_gptq(&y, defaults()), SQZ_E_NUMERIC);
     ck_assert_ptr_nonnull(strstr(failure, "statistics"));

@@ -182,8 +182,11 @@ typedef struct sqz_hardware {
     /* Measured ceilings: sustained bytes/s reading memory, and flop/s of float32 and bf16 products
      * (0 when not available).  Takes about a second. */
     sqz_status (*measure)(void *dev, double *read_bandwidth, double *f32_flops, double *bf16_flops);
+
+    /* Since 1.1.  Host-memory linear algebra, see sqz.linalg/1. */
+    sqz_status (*reverse_cholesky)(void *dev, float *a, int64_t n);
 } sqz_hardware;
-SQZ_SEALED(sqz_hardware, measure, 216);
+SQZ_SEALED(sqz_hardware, reverse_cholesky, 224);
 
 #ifdef __cplusplus
 }

@@ -56,8 +56,12 @@ struct sqz_linear {
     /* A remark kept with this layer's record and shown in the report, e.g. why a fallback was
      * taken; copied.  [call] */
     void (*note)(const sqz_linear *, const sqz_host *, const char *text);
+
+    /* Since 1.1.  Names the bytes of xtx while the agent is open: calls with the same non-zero
+     * number see the same matrix (q, k and v read one input), wherever it lies.  0: unknown. */
+    uint64_t xtx_id;
 };
-SQZ_SEALED(sqz_linear, note, 96);
+SQZ_SEALED(sqz_linear, xtx_id, 104);
 
 #ifdef __cplusplus
 }

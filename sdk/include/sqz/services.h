@@ -39,8 +39,13 @@ typedef struct sqz_linalg {
      * below, such that inverse(A) = U^T U (the factor GPTQ walks along).  SQZ_E_NUMERIC, A
      * undefined, when A is not positive definite; does not call fail().  [call] */
     sqz_status (*inverse_factor)(const sqz_host *, float *a, int64_t n);
+
+    /* Since 1.1.  In place: the symmetric positive definite A[n,n], of which the lower triangle is
+     * read, becomes L, lower triangular with zeros above, such that A = L^T L; half the work of
+     * inverse_factor.  Errors as there.  [call] */
+    sqz_status (*reverse_cholesky)(const sqz_host *, float *a, int64_t n);
 } sqz_linalg;
-SQZ_SEALED(sqz_linalg, inverse_factor, 24);
+SQZ_SEALED(sqz_linalg, reverse_cholesky, 32);
 
 /* ---- sqz.rng/1: counter-based random numbers ------------------------------------------------- */
 #define SQZ_RNG_1 "sqz.rng/1"

@@ -534,6 +534,21 @@ static int reversed_cholesky(double *r, int64_t n)
     return 1;
 }
 
+/* A = R R^T, so L = R^T. */
+static sqz_status ref_reverse_cholesky(void *dev, float *a, int64_t n)
+{
+    (void)dev;
+    double *r = malloc((size_t)(n * n) * sizeof *r);
+    if (!r) return SQZ_E_NOMEM;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j <= i; j++) r[j * n + i] = a[i * n + j];
+    sqz_status status = reversed_cholesky(r, n) ? SQZ_OK : SQZ_E_NUMERIC;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < n; j++) a[i * n + j] = j > i ? 0 : (float)r[j * n + i];
+    free(r);
+    return status;
+}
+
 /* Reads the upper triangle of a.  A = R R^T gives inverse(A) = R^-T R^-1, so U = R^-1. */
 static sqz_status ref_inverse_factor(void *dev, float *a, int64_t n)
 {
@@ -628,6 +643,7 @@ static const sqz_hardware table = {
     .gemm = ref_gemm,
     .inverse_factor = ref_inverse_factor,
     .measure = ref_measure,
+    .reverse_cholesky = ref_reverse_cholesky,
 };
 
 const sqz_hardware *reference_hardware(void)
@@ -675,6 +691,7 @@ void hardware_complete(const sqz_hardware *backend, sqz_hardware *out)
     TAKE(gemm);
     TAKE(inverse_factor);
     TAKE(measure);
+    TAKE(reverse_cholesky);
 #undef TAKE
     *out = done;
 }
