@@ -42,17 +42,28 @@ LANE_INLINE lane_f grid_error(const float *w /* [n][ld] */, int64_t ld, const fl
     return err;
 }
 
-LANE_INLINE void grid_keep(grid *best, lane_f *best_err, grid g, lane_f err)
+/* What is known of a group before its grid is. */
+typedef struct grid_group {
+    const float *w; /* [n][ld] */
+    const float *h; /* [n] weights of the columns' errors */
+    int64_t ld, n;
+    lane_f lo, hi; /* extremes, zero included */
+} grid_group;
+
+LANE_INLINE grid_group grid_look(const float *w, int64_t ld, const float *h, int64_t n)
 {
-    lane_i better = err < *best_err;
-    best->s = lane_pick(better, g.s, best->s);
-    best->z = lane_pick(better, g.z, best->z);
-    *best_err = lane_pick(better, err, *best_err);
+    grid_group g = {w, h, ld, n, lane_set(0), lane_set(0)};
+    for (int64_t j = 0; j < n; j++) {
+        lane_f x = lane_load(w + j * ld);
+        g.lo = lane_min(g.lo, x);
+        g.hi = lane_max(g.hi, x);
+    }
+    return g;
 }
 
 /* Scale candidates are steps t of the inverse scale: s = m / t.  From the grid that clips nothing
- * down to one that clips the tails; wider for few bits, where clipping pays. */
-LANE_INLINE float grid_step(const grid_rule *rule, int k)
+ * down to one that clips the tails; wider for few bits, where clipping pays.  `at` counts them. */
+LANE_INLINE lane_f grid_step(const grid_rule *rule, lane_f at)
 {
     const float n = (float)(1 << (rule->bits - 1));
     float lo = rule->bits == 2 ? 0.8f : n - 1.4f;
@@ -60,60 +71,90 @@ LANE_INLINE float grid_step(const grid_rule *rule, int k)
                : rule->bits == 3 ? 7.5f
                : rule->bits == 4 ? 13.0f
                                  : 1.15f * n;
-    return lo + (hi - lo) * (float)k / (float)(rule->search > 1 ? rule->search - 1 : 1);
+    return lane_set(lo) + at * ((hi - lo) / (float)(rule->search > 1 ? rule->search - 1 : 1));
 }
 
-/* Fit the grid of one group for sixteen rows.  h weighs the columns (a Hessian diagonal); all-zero
- * rows get the smallest scale and code z. */
+/* Candidate `at`.  Symmetric: turn is the sign of the scale.  Asymmetric: the zero point follows
+ * the middle of the span, turn levels beside it. */
+LANE_INLINE grid grid_candidate(const grid_rule *rule, const grid_group *g, lane_f at, lane_f turn)
+{
+    const lane_f tiny = lane_set(0x1p-24f), t = grid_step(rule, at);
+    const float top = grid_top(rule);
+    if (rule->symmetric)
+        return (grid){lane_half(lane_max(lane_max(-g->lo, g->hi), tiny) / t) * turn,
+                      lane_set((float)(1 << (rule->bits - 1)))};
+    lane_f s = lane_half(lane_max(g->hi - g->lo, tiny) / (t + t + 1.0f));
+    lane_f z = lane_round(lane_set(top / 2) - (g->hi + g->lo) / (s + s) + turn);
+    return (grid){s, lane_min(lane_max(z, lane_set(1)), lane_set(top))};
+}
+
+/* The grid that covers the extremes. */
+LANE_INLINE grid grid_cover(const grid_rule *rule, const grid_group *g)
+{
+    const lane_f tiny = lane_set(0x1p-24f);
+    const float top = grid_top(rule), half = (float)(1 << (rule->bits - 1));
+    if (rule->symmetric)
+        return (grid){lane_half(lane_max(lane_max(-g->lo, g->hi), tiny) / lane_set(half - 1)),
+                      lane_set(half)};
+    lane_f s = lane_half(lane_max(g->hi - g->lo, tiny) / lane_set(top));
+    return (grid){s, lane_min(lane_max(lane_round(-g->lo / s), lane_set(1)), lane_set(top))};
+}
+
+typedef struct grid_best {
+    grid grid;
+    lane_f err, at, turn;
+} grid_best;
+
+LANE_INLINE void grid_try(const grid_rule *rule, const grid_group *g, lane_f at, lane_f turn,
+                          grid_best *best)
+{
+    grid c = grid_candidate(rule, g, at, turn);
+    lane_f err = grid_error(g->w, g->ld, g->h, g->n, c, grid_top(rule), NULL);
+    lane_i better = err < best->err;
+    best->grid.s = lane_pick(better, c.s, best->grid.s);
+    best->grid.z = lane_pick(better, c.z, best->grid.z);
+    best->at = lane_pick(better, at, best->at);
+    best->turn = lane_pick(better, turn, best->turn);
+    best->err = lane_pick(better, err, best->err);
+}
+
+/* Scales by least squares given the levels, levels given the scales. */
+LANE_INLINE void grid_refine(const grid_rule *rule, const grid_group *g, grid_best *best)
+{
+    const float top = grid_top(rule);
+    for (int pass = 0; pass < 3; pass++) {
+        grid c = best->grid;
+        lane_f s;
+        grid_error(g->w, g->ld, g->h, g->n, c, top, &s);
+        c.s = lane_half(s);
+        lane_f err = grid_error(g->w, g->ld, g->h, g->n, c, top, NULL);
+        lane_i better = err < best->err;
+        best->grid.s = lane_pick(better, c.s, best->grid.s);
+        best->err = lane_pick(better, err, best->err);
+    }
+}
+
+/* Fit the grid of one group for sixteen rows; all-zero rows get the smallest scale and code z.
+ * Every third candidate is tried, then the neighbours of each row's best. */
 LANE_INLINE grid grid_fit(const grid_rule *rule, const float *w /* [n][ld] */, int64_t ld,
                           const float *h /* [n] */, int64_t n)
 {
-    const float top = grid_top(rule), half = (float)(1 << (rule->bits - 1));
-    lane_f lo = lane_set(0), hi = lane_set(0);
-    for (int64_t j = 0; j < n; j++) {
-        lane_f x = lane_load(w + j * ld);
-        lo = lane_min(lo, x);
-        hi = lane_max(hi, x);
+    const grid_group g = grid_look(w, ld, h, n);
+    const int turns = rule->symmetric ? rule->signed_s : rule->bits <= 3; /* beside the first */
+    grid_best best = {.grid = grid_cover(rule, &g)};
+    if (rule->search <= 0) return best.grid;
+    best.err = grid_error(w, ld, h, n, best.grid, grid_top(rule), NULL);
+    best.turn = lane_set(rule->symmetric);
+    for (int k = rule->search > 1; k < rule->search; k += 3) {
+        const lane_f at = lane_set((float)k);
+        grid_try(rule, &g, at, lane_set(rule->symmetric), &best);
+        if (turns) grid_try(rule, &g, at, lane_set(-1), &best);
+        if (turns && !rule->symmetric) grid_try(rule, &g, at, lane_set(1), &best);
     }
-    lane_f m = lane_max(lane_max(-lo, hi), lane_set(0x1p-24f)), span = hi - lo;
-    grid best;
-    if (rule->symmetric) {
-        best.s = lane_half(m / lane_set(half - 1));
-        best.z = lane_set(half);
-    } else {
-        best.s = lane_half(lane_max(span, lane_set(0x1p-24f)) / lane_set(top));
-        best.z = lane_min(lane_max(lane_round(-lo / best.s), lane_set(1)), lane_set(top));
-    }
-    if (rule->search <= 0) return best;
-    lane_f best_err = grid_error(w, ld, h, n, best, top, NULL);
-    for (int k = 0; k < rule->search; k++) {
-        grid g = {.z = best.z};
-        if (rule->symmetric) {
-            g.s = lane_half(m / lane_set(grid_step(rule, k)));
-            grid_keep(&best, &best_err, g, grid_error(w, ld, h, n, g, top, NULL));
-            if (!rule->signed_s) continue;
-            g.s = -g.s;
-            grid_keep(&best, &best_err, g, grid_error(w, ld, h, n, g, top, NULL));
-        } else {
-            /* the same steps, of the half span; the zero point follows the middle of the span */
-            float t = grid_step(rule, k);
-            g.s = lane_half(lane_max(span, lane_set(0x1p-24f)) / lane_set(2 * t + 1));
-            lane_f mid = lane_set(top / 2) - (hi + lo) / (g.s + g.s);
-            int spread = rule->bits <= 3 ? 1 : 0;
-            for (int dz = -spread; dz <= spread; dz++) {
-                g.z = lane_min(lane_max(lane_round(mid + lane_set((float)dz)), lane_set(1)),
-                               lane_set(top));
-                grid_keep(&best, &best_err, g, grid_error(w, ld, h, n, g, top, NULL));
-            }
-        }
-    }
-    for (int pass = 0; pass < 3; pass++) {
-        grid g = best;
-        lane_f s;
-        grid_error(w, ld, h, n, best, top, &s);
-        g.s = lane_half(s);
-        grid_keep(&best, &best_err, g, grid_error(w, ld, h, n, g, top, NULL));
-    }
-    return best;
+    const lane_f centre = best.at, turn = best.turn;
+    grid_try(rule, &g, lane_max(centre - 1.0f, lane_set(0)), turn, &best);
+    grid_try(rule, &g, centre + 1.0f, turn, &best);
+    grid_refine(rule, &g, &best);
+    return best.grid;
 }
 #endif

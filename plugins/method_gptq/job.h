@@ -19,6 +19,7 @@ typedef struct factor {
     double damp;   /* and the one that worked */
     float *l;      /* [cols, cols] lower, in walking order, unit diagonal: H = L^T D L */
     float *h;      /* [cols] damped diagonal of H, in the weight's order */
+    float *late;   /* [cols] weights of grids fitted on the way, in walking order */
     int32_t *perm; /* [cols] column walked at each position */
 } factor;
 

@@ -133,7 +133,6 @@ LANE_INLINE void quantize_column(gptq_job *job, int64_t column, int64_t row, con
 LANE_INLINE int64_t late_grid(gptq_job *job, const tile_work *t, int64_t row, int64_t j,
                               int64_t base, const float *d, float *x)
 {
-    float h[TILE_COLS];
     const factor *f = job->factor;
     const int32_t *column = f->perm + t->first;
     int64_t k = column[j] / job->group, n = 0;
@@ -142,11 +141,11 @@ LANE_INLINE int64_t late_grid(gptq_job *job, const tile_work *t, int64_t row, in
         memcpy(y, x + (j + n) * TILE_ROWS, sizeof y);
         collect(f->l + (t->first + j + n) * job->cols + t->first, d, base, j, y);
         memcpy(x + (j + n) * TILE_ROWS, y, sizeof y);
-        h[n] = t->h[column[j + n]];
     }
     for (int v = 0; v < TILE_ROWS / LANES; v++)
         grid_store(job, k, row + v * LANES,
-                   grid_fit(&job->rule, x + j * TILE_ROWS + v * LANES, TILE_ROWS, h, n));
+                   grid_fit(&job->rule, x + j * TILE_ROWS + v * LANES, TILE_ROWS,
+                            f->late + t->first + j, n));
     return n;
 }
 
@@ -229,7 +228,7 @@ static int64_t block_length(const gptq_job *job, int64_t first)
 
 static sqz_status walk_block(gptq_job *job, int64_t first, int64_t end)
 {
-    tile_work t = {.job = job, .h = job->factor->h, .first = first, .count = end - first};
+    tile_work t = {.job = job, .first = first, .count = end - first};
     job->pool->parallel_for(job->host, job->stride / TILE_ROWS, 1, walk_rows_pick(), &t);
     return job->host->tick(job->host, 0.1 + 0.5 * (double)end / (double)job->cols, "quantize")
                ? SQZ_E_CANCELLED
