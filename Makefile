@@ -10,6 +10,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 POINTS ?= 200
 TIME ?= 60
+TORTURE ?= places
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 
 # Every Debian 12 package, also those that Debian only recommends with others.
@@ -27,7 +28,8 @@ help:
 	@echo "make bench        speed of the bundled model, and of the peers where SQZ_PYTHON has them"
 	@echo "make interop      exported checkpoints in transformers (a venv under build/)"
 	@echo "make fuzz         fuzz every reader of foreign files, TIME=$(TIME) seconds each"
-	@echo "make fault        kill -9 at $(POINTS) random points and after every journal record; full disks"
+	@echo "make fault        kill -9 at $(POINTS) random points and after every journal record; full disks;"
+	@echo "                  the n-th allocation fails, TORTURE=$(TORTURE): each place (all: each n) of the coordinator"
 	@echo "make install      DESTDIR= PREFIX=$(PREFIX)"
 	@echo "make clean        remove build/"
 
@@ -80,8 +82,13 @@ interop: build
 	tests/interop/run.sh
 
 fault: build
-	python3 tests/fault/kill.py build/bin/sqz build/tests/sqz_fault_preload.so build/tests/fault_kill --points $(POINTS) --records all
-	python3 tests/fault/disk.py build/bin/sqz build/tests/sqz_fault_preload.so build/tests/fault_disk --points 60
+	python3 tests/fault/kill.py build/bin/sqz build/tests/sqz_fault_preload.so build/tests/fault_kill --points $(POINTS) --records all --times --jobs $(JOBS)
+	python3 tests/fault/disk.py build/bin/sqz build/tests/sqz_fault_preload.so build/tests/fault_disk --points 60 --jobs $(JOBS)
+	@cmake --preset asan >/dev/null
+	@cmake --build --preset asan
+	build/asan/tests/torture all parsers
+	build/asan/tests/torture $(TORTURE) coordinator
+	build/asan/tests/torture places job
 
 fuzz:
 	@cmake --preset fuzz >/dev/null

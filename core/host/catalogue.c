@@ -102,7 +102,7 @@ static agent_info *agent_read(const cJSON *json, const file_identity *file)
     const char *id = json_str(json, "id", NULL), *kind = json_str(json, "kind", NULL);
     if (!id || !kind || !cJSON_IsArray(params) || !cJSON_IsObject(extensions)) return NULL;
     agent_info *a = calloc(1, sizeof *a);
-    if (!a) return NULL;
+    if (!a) memory_failed("the catalogue"); /* NULL says that the description is wrong */
     a->id = path_format("%s", id);
     a->kind = path_format("%s", kind);
     a->name = path_format("%s", json_str(json, "name", id));
@@ -233,6 +233,7 @@ static void look_at_file(catalogue *c, const char *path)
         if (known && take_description(c, known, &id)) return;
         status = scan(c, &id, &err);
     }
+    if (status == SQZ_E_NOMEM) memory_failed("the catalogue"); /* not the file's fault */
     if (status) add_problem(c, path, err.text);
 }
 

@@ -361,10 +361,11 @@ static sqz_status compare_dense(subject *ours, subject *theirs, int64_t *tensors
         int converted = 0;
         if (dot && strcmp(dot, ".weight") == 0) {
             *dot = 0;
-            converted = subject_linear(ours, module, &w, NULL) == 1;
-            if (converted) subject_linear_done(ours, module);
+            converted = subject_linear(ours, module, &w, err);
+            if (converted == 1) subject_linear_done(ours, module);
         }
         free(module);
+        if (converted < 0) return converted;
         if (converted) continue;
         void *made;
         const void *bytes = tensor_bytes(a, &made, err);
