@@ -16,7 +16,27 @@
 /* ---- vectors ------------------------------------------------------------------------------------
  * Texts hold U+0000, which the JSON reader refuses, so lines are read here. */
 
-enum { KINDS = 17 }; /* folders in tests/golden/tokenizer */
+/* Folders in tests/golden/tokenizer. */
+static const char *const kinds[] = {
+    "gpt2",
+    "llama3",
+    "cl100k",
+    "digits-punctuation",
+    "clip",
+    "unigram",
+    "split-behaviours",
+    "unigram-charsmap",
+    "unigram-bytes",
+    "bert",
+    "bert-cased",
+    "wordpiece-accents",
+    "added-tokens",
+    "spm-bpe-llama",
+    "spm-bpe-llama-legacy",
+    "spm-bpe-gemma",
+    "spm-unigram-t5",
+};
+enum { KINDS = sizeof kinds / sizeof *kinds };
 
 typedef struct vector {
     char *text, *decoded;
@@ -188,27 +208,7 @@ END_TEST
 /* One for each kind of model and each component (tests/golden/make_tokenizers.py). */
 START_TEST(test_kinds)
 {
-    static const char *const names[] = {
-        "gpt2",
-        "llama3",
-        "cl100k",
-        "digits-punctuation",
-        "clip",
-        "unigram",
-        "split-behaviours",
-        "unigram-charsmap",
-        "unigram-bytes",
-        "bert",
-        "bert-cased",
-        "wordpiece-accents",
-        "added-tokens",
-        "spm-bpe-llama",
-        "spm-bpe-llama-legacy",
-        "spm-bpe-gemma",
-        "spm-unigram-t5",
-    };
-    ck_assert_int_eq(sizeof names / sizeof *names, KINDS);
-    char *dir = path_format("%s/tests/golden/tokenizer/%s", SQZ_SOURCE_DIR, names[_i]);
+    char *dir = path_format("%s/tests/golden/tokenizer/%s", SQZ_SOURCE_DIR, kinds[_i]);
     char *file = path_format("%s/vectors.jsonl", dir);
     check_vectors(dir, file, 60);
     free(dir);
@@ -235,6 +235,56 @@ START_TEST(test_published)
         printf("%s skipped: no vectors there\n", folders[_i]);
     free(dir);
     free(file);
+}
+END_TEST
+
+/* The file of texts between marker lines, and one line of ids for each, as llama.cpp keeps them. */
+static void check_pair(const char *model, const char *texts, const char *ids)
+{
+    static const char mark[] = "\n__ggml_vocab_test__\n";
+    char *in, *out, *line;
+    int64_t n_in, n_out;
+    int count = 0;
+    sqz_error err = {0};
+    tokenizer *t = open_ok(model);
+    ck_assert_msg(file_read(texts, 1 << 20, &in, &n_in, &err) == SQZ_OK, "%s", err.text);
+    ck_assert_msg(file_read(ids, 1 << 20, &out, &n_out, &err) == SQZ_OK, "%s", err.text);
+    line = out;
+    for (char *at = in, *end; at; at = end ? end + strlen(mark) : NULL, count++) {
+        end = memmem(at, (size_t)(in + n_in - at), mark, strlen(mark));
+        char *list = path_format("[%.*s]", (int)strcspn(line, "\n"), line + strspn(line, " "));
+        int64_t n;
+        list[strcspn(list, "\n")] = ']';
+        int32_t *want = read_ids(list, &n);
+        expect_ids(t, at, end ? end - at : in + n_in - at, 0, want, n, count);
+        line += strcspn(line, "\n");
+        if (*line) line++;
+        free(want);
+        free(list);
+    }
+    ck_assert_int_eq(count, 47);
+    free(in);
+    free(out);
+    tokenizer_free(t);
+}
+
+START_TEST(test_vocabulary_pairs)
+{
+    static const char *const names[] = {"deepseek-coder", "gpt-2", "llama-spm", "phi-3"};
+    const char *shared = getenv("SQZ_SHARED");
+    if (!shared || !path_is_dir(shared)) {
+        printf("test_vocabulary_pairs skipped: SQZ_SHARED names no folder\n");
+        return;
+    }
+    char *model = path_format("%s/data/tokenizers/ggml-vocab-%s.gguf", shared, names[_i]);
+    char *in = path_format("%s.inp", model), *out = path_format("%s.out", model);
+    if (path_exists(in))
+        check_pair(model, in, out);
+    else
+        printf("%s skipped: not there\n", in);
+    free(model);
+    free(in);
+    free(out);
 }
 END_TEST
 
@@ -825,6 +875,43 @@ START_TEST(test_long_word)
 }
 END_TEST
 
+/* Texts that a careless implementation takes quadratic time for: sixteen times the text may take
+ * little more than sixteen times the work. */
+START_TEST(test_growth)
+{
+    enum { SMALL = 1 << 14, TIMES = 16 };
+    static const char *const unit[] = {"a",        " ",
+                                       "\xCC\x81", "\xCC\x81\xCC\xA3",
+                                       "\n",       "ab",
+                                       "!",        "\xE2\x96\x81",
+                                       " a",       "\xE6\x97\xA5",
+                                       "\t "};
+    char *dir = path_format("%s/tests/golden/tokenizer/%s", SQZ_SOURCE_DIR, kinds[_i]);
+    char *text = malloc((size_t)SMALL * TIMES);
+    tokenizer *t = open_ok(dir);
+    for (size_t u = 0; u < sizeof unit / sizeof *unit; u++) {
+        int64_t length = (int64_t)strlen(unit[u]), steps[2], n;
+        for (int64_t i = 0; i + length <= SMALL * TIMES; i += length)
+            memcpy(text + i, unit[u], (size_t)length);
+        for (int large = 0; large < 2; large++) {
+            int64_t before = tokenizer_steps(t), bytes = large ? SMALL * TIMES : SMALL;
+            int32_t *ids;
+            sqz_error err = {0};
+            sqz_status st = tokenizer_encode(t, text, bytes - bytes % length, 0, &ids, &n, &err);
+            ck_assert_msg(st == SQZ_OK, "%s: %s", kinds[_i], err.text);
+            free(ids);
+            steps[large] = tokenizer_steps(t) - before;
+        }
+        ck_assert_msg(steps[0] > 0 && steps[1] < 2 * TIMES * (steps[0] + 1000),
+                      "%s, unit %zu: %lld steps, of %d times the text %lld", kinds[_i], u,
+                      (long long)steps[0], TIMES, (long long)steps[1]);
+    }
+    free(dir);
+    free(text);
+    tokenizer_free(t);
+}
+END_TEST
+
 /* Cutting at U+2581 must not be seen: the same text with a merge that forbids the cut. */
 START_TEST(test_cut_at_spaces)
 {
@@ -855,6 +942,7 @@ static Suite *suite(void)
     tcase_add_test(c, test_golden);
     tcase_add_loop_test(c, test_kinds, 0, KINDS);
     tcase_add_loop_test(c, test_published, 0, 7);
+    tcase_add_loop_test(c, test_vocabulary_pairs, 0, 4);
     tcase_add_test(c, test_special_ids);
     suite_add_tcase(s, c);
     c = tcase_create("components");
@@ -878,6 +966,9 @@ static Suite *suite(void)
     tcase_add_test(c, test_bad_arguments);
     tcase_add_test(c, test_long_word);
     tcase_add_test(c, test_cut_at_spaces);
+    suite_add_tcase(s, c);
+    c = tcase_create("growth");
+    tcase_add_loop_test(c, test_growth, 0, KINDS);
     suite_add_tcase(s, c);
     return s;
 }

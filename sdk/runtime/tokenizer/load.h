@@ -2,7 +2,6 @@
 #ifndef SQZ_RUNTIME_TOKENIZER_LOAD_H
 #define SQZ_RUNTIME_TOKENIZER_LOAD_H
 #include "json/json.h"
-#include "tokenizer/from_pieces.h"
 #include "tokenizer/parts.h"
 
 typedef struct loader {
@@ -35,9 +34,6 @@ sqz_status load_index_added(const loader *);
 /* load.c: "normalizer", "pre_tokenizer" and "decoder" objects, each may be NULL. */
 sqz_status load_stages(const loader *, const cJSON *normalize, const cJSON *split,
                        const cJSON *decode);
-
-/* from_pieces.c: all but the index of added tokens.  t is empty. */
-sqz_status load_pieces(const piece_list *, tokenizer *t, sqz_error *err);
 
 /* sentencepiece.c: dir's tokenizer.model. */
 sqz_status load_sentencepiece(loader *, const char *path, const char *class);

@@ -40,6 +40,7 @@ struct normalizer {
     int n;
     text_buffer other; /* what the next step writes */
     unicode_scratch scratch;
+    int64_t work;
 };
 
 void normalizer_free(normalizer *z)
@@ -53,6 +54,11 @@ void normalizer_free(normalizer *z)
     text_free(&z->other);
     unicode_free(&z->scratch);
     free(z);
+}
+
+int64_t normalizer_steps(const normalizer *z)
+{
+    return z->work + z->scratch.steps;
 }
 
 int normalizer_is_empty(const normalizer *z)
@@ -307,6 +313,7 @@ sqz_status normalizer_run(normalizer *z, text_buffer *text, sqz_error *err)
 {
     for (int i = 0; i < z->n; i++) {
         z->other.n = 0;
+        z->work += text->n;
         sqz_status st = run_step(z, &z->steps[i], text, &z->other, err);
         if (st == SQZ_OK && z->other.failed)
             st = err_set(err, SQZ_E_NOMEM, "tokenizer: no memory to normalize the text");

@@ -14,5 +14,7 @@ sqz_status normalizer_put_charsmap(normalizer *, const void *blob, int64_t n, co
 void normalizer_free(normalizer *);
 /* In place; text is valid UTF-8 before and after. */
 sqz_status normalizer_run(normalizer *, text_buffer *text, sqz_error *err);
+/* Bytes and characters handled so far: what tests of growth count. */
+int64_t normalizer_steps(const normalizer *);
 int normalizer_is_empty(const normalizer *);
 #endif

@@ -6,6 +6,7 @@
  * Left out: word and character models, and white space as a suffix. */
 #include "io/file.h"
 #include "json/json.h"
+#include "tokenizer/from_pieces.h"
 #include "tokenizer/load.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -269,7 +270,7 @@ static sqz_status apply_class(const loader *l, const char *class, proto *p, piec
     const cJSON *config = l->config ? json_root(l->config) : NULL;
     size_t n = strlen(class);
     if (n > 4 && !strcmp(class + n - 4, "Fast")) n -= 4;
-    int merged = list->model == PIECES_MERGED;
+    int merged = list->merged;
     if (n == 14 && !strncmp(class, "LlamaTokenizer", n) && merged)
         as_llama(config, list);
     else if (n == 14 && !strncmp(class, "GemmaTokenizer", n) && merged)
@@ -303,8 +304,7 @@ static sqz_status build(loader *l, proto *p, const char *class)
         .file = l->file,
         .pieces = p->pieces,
         .n = p->n,
-        .model = p->type == TYPE_BPE ? PIECES_MERGED : PIECES_UNIGRAM,
-        .order = ORDER_ID,
+        .merged = p->type == TYPE_BPE,
         .unk = p->unk,
         .bos = p->bos,
         .eos = p->eos,

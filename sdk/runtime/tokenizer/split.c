@@ -50,6 +50,7 @@ struct splitter {
     step steps[MAX_STEPS];
     int n, leaves_bytes;
     pieces other; /* what the next step writes */
+    int64_t work;
 };
 
 void splitter_free(splitter *s)
@@ -67,6 +68,11 @@ int splitter_leave_bytes(splitter *s)
         s->n--;
     }
     return s->leaves_bytes;
+}
+
+int64_t splitter_steps(const splitter *s)
+{
+    return s->work;
 }
 
 int splitter_keeps_whole(const splitter *s)
@@ -286,7 +292,7 @@ static void glue(gluer *g, int64_t at, int64_t n, int match)
         pieces_add_span(out, at, n);
 }
 
-static sqz_status split_pattern(const step *s, const char *text, span word, gluer *g,
+static sqz_status split_pattern(splitter *z, const step *s, const char *text, span word, gluer *g,
                                 sqz_error *err)
 {
     const char *p = text + word.at;
@@ -294,6 +300,7 @@ static sqz_status split_pattern(const step *s, const char *text, span word, glue
     while (from <= word.n) {
         int got = pattern_find(s->pattern, p, word.n, from, &begin, &end);
         if (got < 0) return pattern_error(s->pattern, err);
+        z->work += (got ? end : word.n) - from + 1;
         if (!got) break;
         if (begin > at) glue(g, word.at + at, begin - at, s->invert);
         glue(g, word.at + begin, end - begin, !s->invert);
@@ -380,6 +387,7 @@ sqz_status splitter_run(splitter *z, pieces *words, int first, sqz_error *err)
         const step *s = &z->steps[i];
         pieces *out = &z->other;
         pieces_clear(out);
+        z->work += words->text.n + words->n;
         if (s->kind >= STEP_SPACE) {
             rewrite_words(s, words, out, first);
         } else {
@@ -387,7 +395,7 @@ sqz_status splitter_run(splitter *z, pieces *words, int first, sqz_error *err)
                 gluer g = {.out = out, .base = out->n, .how = s->how};
                 sqz_status st = SQZ_OK;
                 if (s->kind == STEP_PATTERN)
-                    st = split_pattern(s, words->text.at, words->spans[w], &g, err);
+                    st = split_pattern(z, s, words->text.at, words->spans[w], &g, err);
                 else if (s->kind == STEP_WORDS)
                     split_words(words->text.at, words->spans[w], out);
                 else

@@ -14,6 +14,8 @@ void splitter_free(splitter *);
 int splitter_leave_bytes(splitter *);
 /* Does every step keep a whole segment in one word? */
 int splitter_keeps_whole(const splitter *);
+/* Bytes passed by all steps so far: what tests of growth count. */
+int64_t splitter_steps(const splitter *);
 /* words holds one span: the segment.  first: the segment begins the text. */
 sqz_status splitter_run(splitter *, pieces *words, int first, sqz_error *err);
 #endif

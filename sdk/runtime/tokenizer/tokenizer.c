@@ -79,6 +79,12 @@ const added_token *tokenizer_added(const tokenizer *t, const char *content, int6
     return index < 0 ? NULL : &t->added[index];
 }
 
+int64_t tokenizer_steps(const tokenizer *t)
+{
+    return word_model_steps(&t->model) + normalizer_steps(t->normalizer) +
+           splitter_steps(t->splitter);
+}
+
 static int holds(const id_list *list, int32_t id)
 {
     for (int64_t i = 0; i < list->n; i++)

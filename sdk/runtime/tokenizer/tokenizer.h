@@ -2,7 +2,7 @@
  *
  * Reads tokenizer.json (BPE, Unigram, WordPiece), vocab.json with merges.txt (byte-level; the Qwen2
  * split and NFC when tokenizer_config.json names a Qwen2 class, else GPT-2's), or tokenizer.model
- * (SentencePiece: unigram and BPE).  Bare lists of pieces, as in GGUF files: from_pieces.h. */
+ * (SentencePiece: unigram and BPE), or the keys of a GGUF file. */
 #ifndef SQZ_RUNTIME_TOKENIZER_H
 #define SQZ_RUNTIME_TOKENIZER_H
 #include "error/error.h"
@@ -22,6 +22,8 @@ int32_t tokenizer_bos(const tokenizer *); /* from tokenizer_config.json / specia
 int32_t tokenizer_eos(const tokenizer *);
 int64_t tokenizer_size(const tokenizer *); /* largest id + 1 */
 int32_t tokenizer_id(const tokenizer *, const char *piece); /* -1 when absent */
+/* Work done so far, in bytes, characters and queue entries handled: what tests of growth count. */
+int64_t tokenizer_steps(const tokenizer *);
 /* Does the template put bos / eos around a single text? */
 void tokenizer_template(const tokenizer *, int *adds_bos, int *adds_eos);
 #endif

@@ -169,6 +169,7 @@ static void sort_short(unicode_scratch *u, int64_t begin, int64_t end)
         for (; k > begin && u->order[k - 1] > order; k--) {
             u->code[k] = u->code[k - 1];
             u->order[k] = u->order[k - 1];
+            u->steps++;
         }
         u->code[k] = code;
         u->order[k] = order;
@@ -210,6 +211,7 @@ void unicode_normalize(unicode_scratch *u, unicode_form form, const char *s, int
         out->failed = 1;
         return;
     }
+    u->steps += u->n;
     sort_marks(u);
     if ((form == UNICODE_NFC || form == UNICODE_NFKC) && u->n)
         u->n = utf8proc_normalize_utf32(u->code, u->n, UTF8PROC_STABLE | UTF8PROC_COMPOSE);

@@ -33,6 +33,7 @@ typedef struct unicode_scratch {
     uint8_t *order;         /* [room] combining classes */
     int64_t n, room;
     int failed;
+    int64_t steps; /* characters handled and moved */
 } unicode_scratch;
 /* Appends s in the form; without memory out->failed is set.  Linear in n, whatever the marks. */
 void unicode_normalize(unicode_scratch *, unicode_form, const char *s, int64_t n,
