@@ -4,6 +4,7 @@
 
 Each seed is built here from a few lines, so that what it means can be read.
 """
+import base64
 import json
 import os
 import struct
@@ -121,6 +122,57 @@ def tokenizers():
         {"type": "Digits", "individual_digits": True}, {"type": "Punctuation"}, {"type": "Whitespace"},
         {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True}]}, "normalizer": {"type": "Lowercase"}}
     write("tokenizer", "digits", json.dumps(digits))
+    write("tokenizer", "unigram", json.dumps({
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap()).decode()}, {"type": "NFKD"}]},
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always"}, "decoder": {"type": "CTC", "pad_token": "a", "word_delimiter_token": "b"},
+        "model": {"type": "Unigram", "unk_id": 0, "byte_fallback": True, "vocab": [["<unk>", 0], ["\u2581", -2], ["a", -1.5], ["ab", -2.5], ["\u2581a", -3], ["<0xE2>", -9]]}}))
+    write("tokenizer", "wordpiece", json.dumps({
+        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True},
+        "pre_tokenizer": {"type": "BertPreTokenizer"}, "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 1], "cls": ["[CLS]", 2]},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9,
+                  "vocab": {"[UNK]": 0, "[SEP]": 1, "[CLS]": 2, "h": 3, "##e": 4, "##llo": 5, "12": 6, "'": 7, "a": 8, "##a": 9, "##ab": 10}}}))
+
+
+def charsmap():
+    """A double array with one entry: a becomes b."""
+    units = [0] * 512
+    units[0] = 256 << 10
+    units[256 ^ 97] = 4 << 10 | 1 << 8 | 97
+    units[256 ^ 97 ^ 4] = 0
+    blob = struct.pack("<512I", *units)
+    return struct.pack("<I", len(blob)) + blob + b"b\0"
+
+
+def varint(n):
+    out = b""
+    while n > 127:
+        out += bytes([n & 127 | 128])
+        n >>= 7
+    return out + bytes([n])
+
+
+def message(*fields):
+    """(number, int | float | bytes) of a protobuf message."""
+    out = b""
+    for number, v in fields:
+        if isinstance(v, bytes):
+            out += varint(number << 3 | 2) + varint(len(v)) + v
+        elif isinstance(v, float):
+            out += varint(number << 3 | 5) + struct.pack("<f", v)
+        else:
+            out += varint(number << 3) + varint(v & (1 << 64) - 1)
+    return out
+
+
+def sentencepieces():
+    pieces = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("<0x0A>", 0.0, 6), ("<0xE2>", 0.0, 6), ("\u2581a", -1.0, 1), ("aa", -2.0, 1), ("ab", -3.0, 1), ("\u2581", -4.0, 1),
+              ("a", -5.0, 1), ("b", -6.0, 1), ("Hello", -7.0, 4), ("x", -8.0, 5)]
+    list_ = [(1, message((1, t.encode()), (2, s), (3, k))) for t, s, k in pieces]
+    bpe = [(2, message((3, 2), (35, 1), (40, 0), (41, 1), (42, 2), (43, -1), (45, b"<unk>"))), (3, message((1, b"identity"), (3, 1), (4, 0), (5, 1)))]
+    unigram = [(2, message((3, 1), (35, 0))), (3, message((1, b"own"), (2, charsmap())))]
+    for k, (name, rest) in enumerate((("llama", bpe), ("gemma", bpe), ("t5", unigram), ("plain", unigram))):
+        write("sentencepiece", name, bytes([k]) + message(*list_, *rest))
 
 
 def pipelines():
@@ -273,7 +325,10 @@ def dictionaries():
                          'Qwen3ForCausalLM', 'MistralForCausalLM', '"quantization_config":{'],
         "tokenizer": ['"type":', 'BPE', 'ByteLevel', 'Metaspace', 'Split', 'Sequence', 'Digits', 'Punctuation', 'Whitespace', 'Replace', 'Prepend', 'NFC',
                       'NFKC', 'NFD', 'Lowercase', 'Strip', 'Fuse', 'ByteFallback', '"Regex":', '"String":', '\\\\p{L}', '(?i:', '(?=', '(?<!', '\\\\s+', '{1,3}',
-                      '"merges":', '"vocab":', '"added_tokens":', '"behavior":', 'MergedWithPrevious', 'Removed', '"invert":true', '<0x', 'TemplateProcessing'],
+                      '"merges":', '"vocab":', '"added_tokens":', '"behavior":', 'MergedWithPrevious', 'Removed', '"invert":true', '<0x', 'TemplateProcessing',
+                      'Unigram', 'WordPiece', 'BertNormalizer', 'BertPreTokenizer', 'Precompiled', 'StripAccents', 'CTC', 'BPEDecoder', '"unk_id":', '##', '"max_input_chars_per_word":'],
+        "sentencepiece": ['\\x0a\\x0a', '\\x12\\x07', '\\x1a\\x05', '\\x15\\x00\\x00\\x80\\xbf', '\\x18\\x06', '\\x98\\x02\\x01', '\\xff\\xff\\xff\\xff\\x0f', '\\xe2\\x96\\x81', '<0x41>', '<s>',
+                          '\\xc0\\x02\\x00'],
         "pipeline": ['"model":', '"dataset":', '"source":', '"calibration":', '"objectives":', '"budget":', '"trials":', '"wall":', '"steps":', '"use":', '"with":',
                      '"rules":', '"search":', '"eval":', '"constraints":', '"export":', '"plugins":', '"weights":', '8GB', '1h30m', '\\x00', '[0].', '~', '='],
         "dataset": ['"text":', '"question":', '"answer":', '"choices":', '"endings":', '"ctx":', '"label":', '"gold":', '"query":', '#### ', '\\x0a', '\\xef\\xbb\\xbf'],
@@ -299,7 +354,7 @@ def dictionaries():
         return "".join(c if " " <= c <= "~" and c not in '"\\' else f"\\x{ord(c):02x}" for c in word)
     os.makedirs(os.path.join(HERE, "dicts"), exist_ok=True)
     for name, list_ in words.items():
-        extra = [] if name in ("json", "stamp", "jinja") else words["json"]
+        extra = [] if name in ("json", "stamp", "jinja", "sentencepiece") else words["json"]
         if name == "json":
             continue
         with open(os.path.join(HERE, "dicts", name + ".dict"), "w", encoding="utf-8") as f:
@@ -307,5 +362,5 @@ def dictionaries():
 
 
 if __name__ == "__main__":
-    for make in (safetensors, affines, jinja, model_configs, tokenizers, pipelines, datasets, journals, channels, stamps, indexes, ggufs, reports, dictionaries):
+    for make in (safetensors, affines, jinja, model_configs, tokenizers, sentencepieces, pipelines, datasets, journals, channels, stamps, indexes, ggufs, reports, dictionaries):
         make()

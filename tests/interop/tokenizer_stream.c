@@ -62,45 +62,75 @@ static int serve(void)
     return failed;
 }
 
-/* The text in one piece, as a corpus is read; the fastest of three rounds. */
-static int count(void)
+static char *read_all(size_t *n)
 {
     char *text = NULL;
-    size_t n = 0, got, room = 0;
+    size_t got, room = 0;
+    *n = 0;
     do {
         room += 1 << 20;
         char *more = realloc(text, room);
-        if (!more) return 1;
+        if (!more) return NULL;
         text = more;
-        got = fread(text + n, 1, room - n, stdin);
-        n += got;
-    } while (n == room);
-    double best = 1e30;
+        got = fread(text + *n, 1, room - *n, stdin);
+        *n += got;
+    } while (*n == room);
+    return text;
+}
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Ids of all parts, or -1. */
+static int64_t encode_parts(const char *text, size_t n, size_t part)
+{
     int64_t made = 0;
-    for (int round = 0; round < 3; round++) {
+    for (size_t at = 0; at < n;) {
+        size_t end = at + part < n ? at + part : n;
+        const char *line = memchr(text + end, '\n', n - end);
+        end = line ? (size_t)(line - text) + 1 : n;
         int32_t *ids;
-        struct timespec a, b;
-        clock_gettime(CLOCK_MONOTONIC, &a);
-        if (tokenizer_encode(t, text, (int64_t)n, 0, &ids, &made, &err)) return fail("encode");
-        clock_gettime(CLOCK_MONOTONIC, &b);
-        double s = (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec);
-        if (s < best) best = s;
+        int64_t count;
+        if (tokenizer_encode(t, text + at, (int64_t)(end - at), 0, &ids, &count, &err)) return -1;
         free(ids);
+        made += count;
+        at = end;
     }
-    printf("%lld %.6f\n", (long long)made, best);
+    return made;
+}
+
+static int count(size_t part)
+{
+    size_t n;
+    char *text = read_all(&n);
+    double first = 0, best = 1e30;
+    int64_t made = text ? 0 : -1;
+    for (int round = 0; round < 3 && made >= 0; round++) {
+        double begin = seconds();
+        made = encode_parts(text, n, part);
+        double s = seconds() - begin;
+        if (!round) first = s;
+        if (s < best) best = s;
+    }
     free(text);
+    if (made < 0) return fail("encode");
+    printf("%lld %.6f %.6f\n", (long long)made, first, best);
     return 0;
 }
 
 int main(int argc, char **argv)
 {
-    int counting = argc == 3 && !strcmp(argv[2], "--count");
+    int counting = argc == 4 && !strcmp(argv[2], "--count");
     if (argc != 2 && !counting) {
-        fprintf(stderr, "usage: tokenizer_stream FOLDER [--count]\n");
+        fprintf(stderr, "usage: tokenizer_stream FOLDER [--count BYTES]\n");
         return 2;
     }
     if (tokenizer_open(argv[1], &t, &err)) return fail("open");
-    int failed = counting ? count() : serve();
+    int failed = counting ? count((size_t)strtoull(argv[3], NULL, 10)) : serve();
     tokenizer_free(t);
     return failed;
 }

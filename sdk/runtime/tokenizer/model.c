@@ -61,7 +61,7 @@ static sqz_status encode_new(word_model *m, const char *word, int64_t n, const i
 
 static void emit(id_list *out, const int32_t *ids, int64_t n)
 {
-    int32_t *to = ids_reserve(out, n);
+    int32_t *to = n ? ids_reserve(out, n) : NULL;
     if (!to) return;
     for (int64_t i = 0; i < n; i++) to[i] = ids[i];
     out->n += n;

@@ -77,7 +77,7 @@ int32_t vocab_find(const vocab *m, const char *piece, int64_t n)
         if (slot->id < 0) return -1;
         const span *p = &m->pieces[slot->id];
         if (slot->hash == (uint32_t)hash && p->n == n &&
-            !memcmp(m->text.at + p->at, piece, (size_t)n))
+            (!n || !memcmp(m->text.at + p->at, piece, (size_t)n)))
             return slot->id;
     }
 }
