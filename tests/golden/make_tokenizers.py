@@ -2,7 +2,7 @@
 
     python make_tokenizers.py       (pip install tokenizers transformers sentencepiece protobuf)
 
-Trained on the word list of tests/interop/tokenizers.py; the texts are its first ones and random ones.  vectors.jsonl
+Trained on the word list of tests/interop/compare_tokenizers.py; the texts are its first ones and random ones.  vectors.jsonl
 has the layout of tiny-arith.jsonl: text, ids, ids_special, decoded (of ids, special tokens kept).
 """
 import json
@@ -15,7 +15,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import importlib.util  # noqa: E402
 
-spec = importlib.util.spec_from_file_location("comparison", os.path.join(HERE, "../interop/tokenizers.py"))
+spec = importlib.util.spec_from_file_location("comparison", os.path.join(HERE, "../interop/compare_tokenizers.py"))
 comparison = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(comparison)
 TEXTS = 60

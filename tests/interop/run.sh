@@ -17,5 +17,6 @@ if [ -z "$python" ]; then
     python=$venv/bin/python
 fi
 "$python" tests/interop/interop.py "$@"
+"$python" tests/interop/compare_tokenizers.py
 # A real MLflow server (loopback); uses $SQZ_MLFLOW_PYTHON or makes an environment of its own.
 exec python3 tests/interop/mlflow.py
