@@ -819,6 +819,39 @@ START_TEST(test_refused)
 }
 END_TEST
 
+/* tokenizer.model cut at every length: an error that names the file, or a smaller vocabulary. */
+START_TEST(test_sentencepiece_damaged)
+{
+    char *data, *path = path_format("%s/tokenizer.model", folder);
+    int64_t n;
+    int read = 0;
+    sqz_error err = {0};
+    tokenizer *t = NULL;
+    ck_assert(file_read(SQZ_SOURCE_DIR "/tests/golden/tokenizer/spm-unigram-t5/tokenizer.model",
+                        1 << 20, &data, &n, &err) == SQZ_OK);
+    write_file("tokenizer_config.json", "{\"tokenizer_class\":\"T5Tokenizer\"}");
+    for (int64_t cut = 0; cut < n; cut += cut < 300 ? 1 : 37) {
+        ck_assert(file_write(path, data, cut, &err) == SQZ_OK);
+        sqz_status st = tokenizer_open(folder, &t, &err);
+        if (st == SQZ_OK) {
+            read++;
+            tokenizer_free(t);
+            t = NULL;
+            continue;
+        }
+        ck_assert_msg(st == ERR_MODEL && strstr(err.text, "tokenizer.model"), "%lld: %d %s",
+                      (long long)cut, st, err.text);
+    }
+    ck_assert_int_gt(read, 0);
+    ck_assert(file_write(path, data, n, &err) == SQZ_OK);
+    write_file("tokenizer_config.json", "{\"tokenizer_class\":\"XLMRobertaTokenizer\"}");
+    ck_assert_int_eq(tokenizer_open(folder, &t, &err), SQZ_E_UNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(err.text, "XLMRobertaTokenizer"));
+    free(path);
+    free(data);
+}
+END_TEST
+
 START_TEST(test_no_tokenizer)
 {
     tokenizer *t = NULL;
@@ -963,6 +996,7 @@ static Suite *suite(void)
     tcase_add_test(c, test_vocab_and_merges);
     tcase_add_test(c, test_refused);
     tcase_add_test(c, test_no_tokenizer);
+    tcase_add_test(c, test_sentencepiece_damaged);
     tcase_add_test(c, test_bad_arguments);
     tcase_add_test(c, test_long_word);
     tcase_add_test(c, test_cut_at_spaces);
