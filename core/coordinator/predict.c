@@ -63,15 +63,14 @@ static double strategy_bytes(const model_config *m, const cJSON *spec, const cJS
     if (!m) /* only a name is known: blocks shrink as one large matrix would */
         return total - width * in_blocks +
                packed_bytes(step, "", "", in_blocks / 4096, 4096, width * in_blocks);
-    linear_spec specs[MODEL_MAX_LINEARS];
-    for (int64_t l = 0; l < m->layers; l++) {
-        int n = model_linears(m, l, specs);
-        for (int k = 0; k < n; k++) {
-            double rows = (double)specs[k].rows, cols = (double)specs[k].cols;
+    for (int64_t l = 0; l < m->layers; l++)
+        for (int64_t k = 0, n = model_linear_count(m, l); k < n; k++) {
+            linear_spec one;
+            model_linear(m, l, k, &one);
+            double rows = (double)one.rows, cols = (double)one.cols;
             double dense = width * rows * cols;
-            total += packed_bytes(step, specs[k].module, specs[k].role, rows, cols, dense) - dense;
+            total += packed_bytes(step, one.module, one.role, rows, cols, dense) - dense;
         }
-    }
     return total;
 }
 

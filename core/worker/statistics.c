@@ -4,7 +4,8 @@
  *
  * One pass over the original model, a block at a time: memory is the hidden states of the
  * calibration, one block's weights and one block's matrices, whatever the depth.  On disk the upper
- * triangles, one safetensors object per block. */
+ * triangles, one safetensors object per block, and how many tokens each input saw: an expert sees
+ * those that were routed to it, and its matrix is made when the first one comes. */
 #include "io/disk.h"
 #include "pool/pool.h"
 #include "worker/tasks.h"
@@ -12,16 +13,18 @@
 #include <string.h>
 
 /* Matrices of the block that is being accumulated, in device memory. */
+typedef struct sum {
+    char input[32];
+    int64_t n, tokens;
+    void *handle; /* NULL until a token came */
+} sum;
+
 typedef struct accumulator {
     job_state *job;
     const device *device;
     int32_t compute;
-    struct {
-        const char *input;
-        int64_t n;
-        void *handle;
-    } sums[MODEL_MAX_LINEARS];
-    int n;
+    sum *sums;
+    int64_t n;
     int64_t layer, layers;
     sqz_status status;
 } accumulator;
@@ -31,32 +34,37 @@ static int64_t triangle(int64_t n)
     return n * (n + 1) / 2;
 }
 
+static sum *find_sum(const accumulator *a, const char *input)
+{
+    for (int64_t k = 0; k < a->n; k++)
+        if (strcmp(a->sums[k].input, input) == 0) return &a->sums[k];
+    return NULL;
+}
+
 static sqz_status begin_layer(accumulator *a, const model_config *c, int64_t layer, sqz_error *err)
 {
-    linear_spec specs[MODEL_MAX_LINEARS];
-    int n_specs = model_linears(c, layer, specs);
+    int64_t n = model_linear_count(c, layer);
     a->layer = layer;
     a->n = 0;
-    for (int i = 0; i < n_specs; i++) {
-        int known = 0;
-        for (int k = 0; k < a->n; k++) known |= strcmp(a->sums[k].input, specs[i].input) == 0;
-        if (known) continue;
-        int64_t n = specs[i].cols, bytes = n * n * (int64_t)sizeof(float);
-        void *handle;
-        if (a->device->hw->alloc(a->device->dev, bytes, &handle))
-            return err_set(err, SQZ_E_NOMEM, "no memory for the statistics of block %lld (%lld MB)",
-                           (long long)layer, (long long)(bytes >> 20));
-        memset(a->device->hw->map(a->device->dev, handle), 0, (size_t)bytes);
-        a->sums[a->n].input = specs[i].input;
-        a->sums[a->n].n = n;
-        a->sums[a->n++].handle = handle;
+    a->sums = calloc((size_t)n, sizeof *a->sums);
+    if (!a->sums) return err_set(err, SQZ_E_NOMEM, "no memory for the statistics of a block");
+    for (int64_t i = 0; i < n; i++) {
+        linear_spec spec;
+        model_linear(c, layer, i, &spec);
+        /* Linears that share an input follow one another. */
+        if (i && strcmp(a->sums[a->n - 1].input, spec.input) == 0) continue;
+        memcpy(a->sums[a->n].input, spec.input, sizeof spec.input);
+        a->sums[a->n++].n = spec.cols;
     }
     return SQZ_OK;
 }
 
 static void end_layer(accumulator *a)
 {
-    for (int k = 0; k < a->n; k++) a->device->hw->release(a->device->dev, a->sums[k].handle);
+    for (int64_t k = 0; k < a->n; k++)
+        if (a->sums[k].handle) a->device->hw->release(a->device->dev, a->sums[k].handle);
+    free(a->sums);
+    a->sums = NULL;
     a->n = 0;
 }
 
@@ -65,13 +73,18 @@ static int capture(void *ctx, int64_t layer, const char *input, int64_t tokens, 
 {
     accumulator *a = ctx;
     (void)layer;
-    for (int k = 0; k < a->n; k++) {
-        if (strcmp(a->sums[k].input, input) != 0 || a->sums[k].n != cols) continue;
-        sqz_mem s = {a->sums[k].handle, 0};
-        a->status = a->device->hw->second_moment(a->device->dev, a->compute, tokens, cols, x, &s);
-        return a->status != SQZ_OK;
+    sum *k = find_sum(a, input);
+    if (!k || k->n != cols) return 0;
+    if (!k->handle) {
+        size_t bytes = (size_t)(cols * cols) * sizeof(float);
+        a->status = a->device->hw->alloc(a->device->dev, (int64_t)bytes, &k->handle);
+        if (a->status) return 1;
+        memset(a->device->hw->map(a->device->dev, k->handle), 0, bytes);
     }
-    return 0;
+    sqz_mem s = {k->handle, 0};
+    k->tokens += tokens;
+    a->status = a->device->hw->second_moment(a->device->dev, a->compute, tokens, cols, x, &s);
+    return a->status != SQZ_OK;
 }
 
 static int pass_tick(void *ctx, double done, const char *what)
@@ -84,32 +97,45 @@ static int pass_tick(void *ctx, double done, const char *what)
     return job_tick(a->job, 0.6 * ((double)a->layer + done) / (double)a->layers, text);
 }
 
-/* The block's matrices as one object: upper triangles, divided by the tokens. */
-static sqz_status save_layer(accumulator *a, int64_t tokens, char digest[DIGEST_TEXT],
-                             sqz_error *err)
+/* The upper triangle, divided by the tokens. */
+static sqz_status save_sum(const accumulator *a, const sum *k, st_writer *w, sqz_error *err)
+{
+    int64_t n = k->n;
+    const float *s = a->device->hw->map(a->device->dev, k->handle);
+    float scale = 1.0f / (float)k->tokens;
+    float *packed = malloc((size_t)triangle(n) * sizeof *packed), *p = packed;
+    if (!packed) return err_set(err, SQZ_E_NOMEM, "no memory to store statistics");
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = i; j < n; j++) *p++ = s[i * n + j] * scale;
+    sqz_status st =
+        st_writer_write(w, k->input, packed, triangle(n) * (int64_t)sizeof *packed, err);
+    free(packed);
+    return st;
+}
+
+/* The block's matrices as one object: triangles of the inputs that came, tokens of all of them. */
+static sqz_status save_layer(accumulator *a, char digest[DIGEST_TEXT], sqz_error *err)
 {
     char *path = object_temp(a->job->registry);
+    int64_t *tokens = calloc((size_t)a->n, sizeof *tokens), count[1] = {a->n};
     st_writer *w;
-    sqz_status st = st_writer_new(path, &w, err);
-    for (int k = 0; k < a->n && !st; k++) {
+    sqz_status st = path && tokens ? st_writer_new(path, &w, err)
+                                   : err_set(err, SQZ_E_NOMEM, "no memory to store statistics");
+    if (st) {
+        free(tokens);
+        free(path);
+        return st;
+    }
+    for (int64_t k = 0; k < a->n && !st; k++) {
         int64_t shape[1] = {triangle(a->sums[k].n)};
-        st = st_writer_declare(w, a->sums[k].input, SQZ_F32, 1, shape, err);
+        tokens[k] = a->sums[k].tokens;
+        if (tokens[k]) st = st_writer_declare(w, a->sums[k].input, SQZ_F32, 1, shape, err);
     }
-    float scale = 1.0f / (float)tokens;
-    for (int k = 0; k < a->n && !st; k++) {
-        int64_t n = a->sums[k].n;
-        const float *s = a->device->hw->map(a->device->dev, a->sums[k].handle);
-        float *packed = malloc((size_t)triangle(n) * sizeof *packed), *p = packed;
-        if (!packed) {
-            st = err_set(err, SQZ_E_NOMEM, "no memory to store statistics");
-            break;
-        }
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t j = i; j < n; j++) *p++ = s[i * n + j] * scale;
-        st = st_writer_write(w, a->sums[k].input, packed, triangle(n) * (int64_t)sizeof *packed,
-                             err);
-        free(packed);
-    }
+    if (!st) st = st_writer_declare(w, "tokens", SQZ_I64, 1, count, err);
+    if (!st) st = st_writer_write(w, "tokens", tokens, a->n * (int64_t)sizeof *tokens, err);
+    for (int64_t k = 0; k < a->n && !st; k++)
+        if (tokens[k]) st = save_sum(a, &a->sums[k], w, err);
+    free(tokens);
     if (st)
         st_writer_abort(w);
     else
@@ -119,15 +145,59 @@ static sqz_status save_layer(accumulator *a, int64_t tokens, char digest[DIGEST_
     return st;
 }
 
-/* One block over all windows; those of one length go together, so that nothing is padded. */
+/* Experts that saw little: said once a block, before any method meets them. */
+static void report_experts(const accumulator *a, int64_t tokens)
+{
+    int64_t none = 0, few = 0, experts = 0;
+    for (int64_t k = 0; k < a->n; k++) {
+        size_t n = strlen(a->sums[k].input);
+        if (strncmp(a->sums[k].input, "expert.", 7) || strcmp(a->sums[k].input + n - 3, ".in"))
+            continue;
+        experts++;
+        none += a->sums[k].tokens == 0;
+        few += a->sums[k].tokens > 0 && a->sums[k].tokens < a->sums[k].n;
+    }
+    if (none || few)
+        job_log(
+            a->job, SQZ_LOG_WARN,
+            "block %lld: of %lld experts %lld saw no calibration token and %lld fewer than they "
+            "have input features (%lld tokens in all); calibrate with more text",
+            (long long)a->layer, (long long)experts, (long long)none, (long long)few,
+            (long long)tokens);
+}
+
+/* Windows from i on that have one length and go together, so that nothing is padded. */
+static int64_t same_length(const calibration *c, int64_t i, int64_t *length)
+{
+    int64_t n = 1;
+    *length = c->lengths ? c->lengths[i] : c->window;
+    if (!c->lengths) return c->windows - i;
+    while (i + n < c->windows && c->lengths[i + n] == *length) n++;
+    return n;
+}
+
+static sqz_status run_embed(model *m, const calibration *c, int64_t hidden, float *states,
+                            sqz_error *err)
+{
+    const int32_t *ids = c->ids;
+    sqz_status st = SQZ_OK;
+    for (int64_t i = 0; i < c->windows && st == SQZ_OK;) {
+        int64_t length, n = same_length(c, i, &length);
+        st = model_embed(m, ids, n, length, states, err);
+        ids += n * length;
+        states += n * length * hidden;
+        i += n;
+    }
+    return st;
+}
+
+/* One block over all windows. */
 static sqz_status run_block(accumulator *a, model *m, const calibration *c, int64_t hidden,
                             float *states, sqz_error *err)
 {
     sqz_status st = SQZ_OK;
     for (int64_t i = 0; i < c->windows && st == SQZ_OK;) {
-        int64_t length = c->lengths ? c->lengths[i] : c->window, n = 1;
-        if (!c->lengths) n = c->windows;
-        while (c->lengths && i + n < c->windows && c->lengths[i + n] == length) n++;
+        int64_t length, n = same_length(c, i, &length);
         st = model_block(m, a->layer, n, length, states, capture, a, err);
         states += n * length * hidden;
         i += n;
@@ -158,7 +228,7 @@ static sqz_status compute_layers(job_state *s, subject *subj, const calibration 
                      .compute = subj->compute,
                      .layers = subj->config.layers};
     model_set_tick(m, pass_tick, &a);
-    st = model_embed(m, c->ids, tokens, states, err);
+    st = run_embed(m, c, hidden, states, err);
     for (int64_t l = 0; l < subj->config.layers && !st; l++) {
         char digest[DIGEST_TEXT];
         st = begin_layer(&a, &subj->config, l, err);
@@ -167,7 +237,8 @@ static sqz_status compute_layers(job_state *s, subject *subj, const calibration 
             st = err_set(err, a.status,
                          "the backend could not accumulate the statistics of block %lld",
                          (long long)l);
-        if (!st) st = save_layer(&a, tokens, digest, err);
+        if (!st) st = save_layer(&a, digest, err);
+        if (!st) report_experts(&a, tokens);
         if (!st) cJSON_AddItemToArray(layers, cJSON_CreateString(digest));
         end_layer(&a);
     }
@@ -181,7 +252,7 @@ static cJSON *statistics_inputs(job_state *s, subject *subj, const calibration *
     char class[96];
     backend_compute_class(&s->backend, subj->compute, class);
     cJSON *k = cJSON_CreateObject();
-    cJSON_AddStringToObject(k, "schema", "sqz.second-moment/1");
+    cJSON_AddStringToObject(k, "schema", "sqz.second-moment/2");
     cJSON_AddStringToObject(k, "base", s->base);
     if (s->artifact[0]) cJSON_AddStringToObject(k, "artifact", s->artifact);
     cJSON_AddStringToObject(k, "calibration", c->digest);
@@ -242,11 +313,6 @@ void statistics_free(statistics *st)
     st->index = NULL;
 }
 
-int64_t statistics_tokens(const statistics *st)
-{
-    return json_int(st->index, "tokens", 0);
-}
-
 enum { TILE = 32 };
 typedef struct unpack_job {
     const float *packed; /* upper triangle, row by row */
@@ -292,11 +358,29 @@ static sqz_status unpack_moment(const st_tensor *t, int64_t n, float **out, sqz_
     return SQZ_OK;
 }
 
+/* One input's record from the block's object. */
+static sqz_status load_moment(const st_file *file, int64_t layer, const linear_spec *spec,
+                              int64_t k, layer_statistics *out, sqz_error *err)
+{
+    const st_tensor *t = st_find(file, "tokens");
+    if (!t || t->dtype != SQZ_I64 || t->bytes < (k + 1) * 8)
+        return err_set(
+            err, ERR_STORAGE,
+            "a statistics object lacks its token counts; remove it with `sqz registry gc`");
+    moment *m = &out->moments[k];
+    memcpy(m->input, spec->input, sizeof m->input);
+    m->n = spec->cols;
+    m->id = (uint64_t)(layer + 1) << 32 | (uint64_t)(k + 1);
+    memcpy(&m->tokens, (const uint8_t *)t->data + 8 * k, 8);
+    out->n = k + 1;
+    return m->tokens > 0 ? unpack_moment(st_find(file, spec->input), spec->cols, &m->xtx, err)
+                         : SQZ_OK;
+}
+
 sqz_status statistics_load(job_state *s, subject *subj, const statistics *stats, int64_t layer,
                            layer_statistics *out, sqz_error *err)
 {
-    linear_spec specs[MODEL_MAX_LINEARS];
-    int n_specs = model_linears(&subj->config, layer, specs);
+    int64_t n = model_linear_count(&subj->config, layer), k = 0;
     const cJSON *digest = cJSON_GetArrayItem(json_get(stats->index, "layers"), (int)layer);
     memset(out, 0, sizeof *out);
     sqz_status st = object_verify(s->registry, digest->valuestring, err);
@@ -306,14 +390,13 @@ sqz_status statistics_load(job_state *s, subject *subj, const statistics *stats,
     st = st_open(path, &file, err);
     free(path);
     if (st) return st;
-    for (int i = 0; i < n_specs && !st; i++) {
-        if (layer_statistics_find(out, specs[i].input)) continue;
-        moment *m = &out->moments[out->n];
-        st = unpack_moment(st_find(file, specs[i].input), specs[i].cols, &m->xtx, err);
-        if (st) break;
-        m->input = specs[i].input;
-        m->n = specs[i].cols;
-        m->id = (uint64_t)(layer + 1) << 32 | (uint64_t)++out->n;
+    out->moments = calloc((size_t)n, sizeof *out->moments);
+    if (!out->moments) st = err_set(err, SQZ_E_NOMEM, "no memory for the statistics of a block");
+    for (int64_t i = 0; i < n && !st; i++) {
+        linear_spec spec;
+        model_linear(&subj->config, layer, i, &spec);
+        if (k && strcmp(out->moments[k - 1].input, spec.input) == 0) continue;
+        st = load_moment(file, layer, &spec, k++, out, err);
     }
     st_close(file);
     if (st) layer_statistics_free(out);
@@ -322,13 +405,14 @@ sqz_status statistics_load(job_state *s, subject *subj, const statistics *stats,
 
 void layer_statistics_free(layer_statistics *ls)
 {
-    for (int i = 0; i < ls->n; i++) free(ls->moments[i].xtx);
-    ls->n = 0;
+    for (int64_t i = 0; i < ls->n; i++) free(ls->moments[i].xtx);
+    free(ls->moments);
+    *ls = (layer_statistics){0};
 }
 
 const moment *layer_statistics_find(const layer_statistics *ls, const char *input)
 {
-    for (int i = 0; i < ls->n; i++)
+    for (int64_t i = 0; i < ls->n; i++)
         if (strcmp(ls->moments[i].input, input) == 0) return &ls->moments[i];
     return NULL;
 }

@@ -270,19 +270,18 @@ static sqz_status forms_of_artifact(subject *s, sqz_error *err)
  * others are dense tensors that are decoded when a block is loaded. */
 static sqz_status forms_of_gguf(subject *s, sqz_error *err)
 {
-    linear_spec specs[MODEL_MAX_LINEARS];
     s->forms = calloc(1, sizeof *s->forms);
     if (!s->forms) return forms_none(err);
-    for (int64_t l = 0; l < s->config.layers; l++) {
-        int n = model_linears(&s->config, l, specs);
-        for (int k = 0; k < n; k++) {
-            const st_tensor *t = subject_dense(s, specs[k].module);
+    for (int64_t l = 0; l < s->config.layers; l++)
+        for (int64_t k = 0, n = model_linear_count(&s->config, l); k < n; k++) {
+            linear_spec spec;
+            model_linear(&s->config, l, k, &spec);
+            const st_tensor *t = checkpoint_find(s->checkpoint, spec.tensor);
             if (!t || !gguf_is_affine(t)) continue;
-            sqz_status st = forms_add(s->forms, specs[k].module, NULL, err);
+            sqz_status st = forms_add(s->forms, spec.module, NULL, err);
             if (st) return st;
             s->forms->held[s->forms->n - 1].packed = t;
         }
-    }
     return SQZ_OK;
 }
 
@@ -310,11 +309,12 @@ static sqz_status forms_of_format(subject *s, sqz_error *err)
         s->forms->format = f;
         s->forms->import = (sqz_import){sizeof(sqz_import), 0, s->checkpoint,
                                         s->checkpoint->config_text, import_tensor};
-        linear_spec specs[MODEL_MAX_LINEARS];
-        for (int64_t l = 0; l < s->config.layers && !st; l++) {
-            int n = model_linears(&s->config, l, specs);
-            for (int k = 0; k < n && !st; k++) st = forms_add(s->forms, specs[k].module, NULL, err);
-        }
+        for (int64_t l = 0; l < s->config.layers && !st; l++)
+            for (int64_t k = 0, n = model_linear_count(&s->config, l); k < n && !st; k++) {
+                linear_spec spec;
+                model_linear(&s->config, l, k, &spec);
+                st = forms_add(s->forms, spec.module, NULL, err);
+            }
         return st;
     }
     return err_set(err, ERR_MODEL,
@@ -359,6 +359,7 @@ sqz_status subject_open(const subject_options *o, subject **out, sqz_error *err)
     s->options = *o;
     st = checkpoint_open(o->model, &s->checkpoint, err);
     if (!st) st = model_config_parse(s->checkpoint->config_text, o->model, &s->config, err);
+    if (!st) model_config_bind(&s->config, s->checkpoint);
     if (!st) st = subject_compute(o->compute, o->backend, &s->config, &s->compute, err);
     if (!st && o->artifact)
         st = forms_of_artifact(s, err);
@@ -421,10 +422,8 @@ void subject_linear_done(subject *s, const char *module)
     if (s->forms) forms_done(s->forms, module);
 }
 
-const st_tensor *subject_dense(const subject *s, const char *module)
+sqz_status subject_dense(const subject *s, const linear_spec *spec, sqz_weight *out, void **owned,
+                         sqz_error *err)
 {
-    char *name = path_format("%s.weight", module);
-    const st_tensor *t = checkpoint_find(s->checkpoint, name);
-    free(name);
-    return t;
+    return model_dense(&s->config, s->checkpoint, spec, out, owned, err);
 }

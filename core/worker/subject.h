@@ -53,8 +53,9 @@ sqz_status subject_tokenizer(subject *, tokenizer **out, sqz_error *err);
 /* The weight of one linear as it is held (1 form, 0 dense, negative error); see weight_overlay. */
 int subject_linear(subject *, const char *module, sqz_weight *out, sqz_error *err);
 void subject_linear_done(subject *, const char *module);
-/* The dense weight of a linear in the checkpoint, or NULL. */
-const st_tensor *subject_dense(const subject *, const char *module);
+/* The dense weight of a linear in the checkpoint; see model_dense. */
+sqz_status subject_dense(const subject *, const linear_spec *, sqz_weight *out, void **owned,
+                         sqz_error *err);
 /* SQZ_F32 / SQZ_BF16 for a --compute word; auto = bf16 where the CPU multiplies it fast and the
  * checkpoint is 16-bit. */
 sqz_status subject_compute(const char *word, const backend *, const model_config *, int32_t *out,

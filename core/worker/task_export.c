@@ -8,6 +8,7 @@
  * bit-identical to the source, logits equal at the same compute. */
 #include "io/disk.h"
 #include "quant/affine.h"
+#include "worker/export_source.h"
 #include "worker/tasks.h"
 #include <dirent.h>
 #include <math.h>
@@ -28,10 +29,9 @@ typedef struct declared {
 typedef struct sink {
     job_state *job;
     subject *subject;
-    linear_spec *specs; /* all linears of all blocks */
-    int64_t n_specs;
+    source_list source;
     int64_t held;    /* linear whose form is borrowed, or -1 */
-    void *made;      /* elements of the tensor handed out last, when they had to be made */
+    void *made;      /* elements of what was handed out last, when they had to be made */
     const char *dir; /* NULL: only count */
     declared *tensors;
     int64_t n, room, bytes;
@@ -60,43 +60,30 @@ static const void *sink_bytes(sink *k, const st_tensor *t)
 static sqz_status ex_tensor(const sqz_export *e, int64_t i, sqz_tensor_view *out)
 {
     sink *k = e->impl;
-    const checkpoint *c = k->subject->checkpoint;
-    if (i < 0 || i >= c->n_tensors)
+    if (i < 0 || i >= k->source.n)
         return k->host->fail(k->host, SQZ_E_INVALID, "tensor index out of range");
-    const st_tensor *t = c->tensors[i];
-    *out = (sqz_tensor_view){.struct_size = sizeof *out,
-                             .dtype = t->dtype,
-                             .name = t->name,
-                             .rank = t->rank,
-                             .data = sink_bytes(k, t),
-                             .bytes = t->bytes};
-    memcpy(out->shape, t->shape, sizeof out->shape);
+    source_view(&k->source, i, out);
+    if (out->data) return SQZ_OK;
+    out->data = sink_bytes(k, k->source.tensors[i].tensor);
     return out->data ? SQZ_OK : sink_fail(k, SQZ_E_NOMEM);
 }
 
 static sqz_status ex_linear(const sqz_export *e, int64_t i, const char **module, sqz_weight *w)
 {
     sink *k = e->impl;
-    if (i < 0 || i >= k->n_specs)
+    const source_list *l = &k->source;
+    if (i < 0 || i >= l->n_linears)
         return k->host->fail(k->host, SQZ_E_INVALID, "linear index out of range");
-    if (k->held >= 0 && k->held != i) subject_linear_done(k->subject, k->specs[k->held].module);
+    if (k->held >= 0 && k->held != i) subject_linear_done(k->subject, l->linears[k->held].module);
     k->held = i;
-    const linear_spec *spec = &k->specs[i];
+    free(k->made);
+    k->made = NULL;
+    const linear_spec *spec = &l->linears[i];
     *module = spec->module;
     int form = subject_linear(k->subject, spec->module, w, &k->error);
     if (form < 0) return sink_fail(k, form);
     if (form == 1) return SQZ_OK;
-    const st_tensor *t = subject_dense(k->subject, spec->module);
-    if (!t)
-        return k->host->fail(k->host, SQZ_E_INVALID,
-                             "the source checkpoint lacks a linear's weight");
-    *w = (sqz_weight){.struct_size = sizeof *w,
-                      .dtype = t->dtype,
-                      .form = SQZ_FORM_DENSE,
-                      .rows = spec->rows,
-                      .cols = spec->cols,
-                      .data = sink_bytes(k, t)};
-    return w->data ? SQZ_OK : sink_fail(k, SQZ_E_NOMEM);
+    return sink_fail(k, subject_dense(k->subject, spec, w, &k->made, &k->error));
 }
 
 /* ---- what the format writes
@@ -205,17 +192,14 @@ static sqz_status ex_text(const sqz_export *e, const char *file, const char *tex
 static sqz_status sink_open(sink *k, job_state *s, subject *subj, const char *dir, sqz_export *e,
                             sqz_error *err)
 {
-    const model_config *c = &subj->config;
     *k = (sink){.job = s, .subject = subj, .dir = dir, .held = -1};
-    k->specs = calloc((size_t)(c->layers * MODEL_MAX_LINEARS), sizeof *k->specs);
-    if (!k->specs) return err_set(err, SQZ_E_NOMEM, "no memory for the list of linears");
-    for (int64_t l = 0; l < c->layers; l++)
-        k->n_specs += model_linears(c, l, k->specs + k->n_specs);
+    sqz_status st = source_list_open(subj, &k->source, err);
+    if (st) return st;
     *e = (sqz_export){.struct_size = sizeof *e,
                       .impl = k,
                       .config_json = subj->checkpoint->config_text,
-                      .n_tensors = subj->checkpoint->n_tensors,
-                      .n_linears = k->n_specs,
+                      .n_tensors = k->source.n,
+                      .n_linears = k->source.n_linears,
                       .tensor = ex_tensor,
                       .linear = ex_linear,
                       .declare = ex_declare,
@@ -227,7 +211,7 @@ static sqz_status sink_open(sink *k, job_state *s, subject *subj, const char *di
 /* Finishes the shards (or throws them away) and frees everything. */
 static sqz_status sink_close(sink *k, sqz_status st, sqz_error *err)
 {
-    if (k->held >= 0) subject_linear_done(k->subject, k->specs[k->held].module);
+    if (k->held >= 0) subject_linear_done(k->subject, k->source.linears[k->held].module);
     cJSON *index = cJSON_CreateObject();
     json_add_num(cJSON_AddObjectToObject(index, "metadata"), "total_size", (double)k->bytes);
     cJSON *map = cJSON_AddObjectToObject(index, "weight_map");
@@ -253,7 +237,7 @@ static sqz_status sink_close(sink *k, sqz_status st, sqz_error *err)
     free(k->made);
     free(k->tensors);
     free(k->shards);
-    free(k->specs);
+    source_list_close(&k->source);
     return st;
 }
 
@@ -328,36 +312,35 @@ static int same_affine(const sqz_affine *a, const sqz_affine *b)
            memcmp(a->zeros, b->zeros, groups) == 0;
 }
 
-static sqz_status compare_forms(subject *ours, subject *theirs, int64_t *linears, sqz_error *err)
+static sqz_status compare_forms(const source_list *source, subject *ours, subject *theirs,
+                                int64_t *linears, sqz_error *err)
 {
-    linear_spec specs[MODEL_MAX_LINEARS];
     sqz_status st = SQZ_OK;
-    for (int64_t l = 0; l < ours->config.layers; l++) {
-        int n = model_linears(&ours->config, l, specs);
-        for (int k = 0; k < n && !st; k++) {
-            sqz_weight a, b;
-            int fa = subject_linear(ours, specs[k].module, &a, err);
-            int fb = fa < 0 ? fa : subject_linear(theirs, specs[k].module, &b, err);
-            if (fa < 0 || fb < 0) return fa < 0 ? fa : fb;
-            if (fa != fb || (fa == 1 && !same_affine(a.affine, b.affine)))
-                st = err_set(err, ERR_STORAGE, "load-back: %s differs from what was evaluated",
-                             specs[k].module);
-            *linears += fa == 1;
-            if (fa == 1) subject_linear_done(ours, specs[k].module);
-            if (fb == 1) subject_linear_done(theirs, specs[k].module);
-        }
+    for (int64_t i = 0; i < source->n_linears && !st; i++) {
+        const char *module = source->linears[i].module;
+        sqz_weight a, b;
+        int fa = subject_linear(ours, module, &a, err);
+        int fb = fa < 0 ? fa : subject_linear(theirs, module, &b, err);
+        if (fa < 0 || fb < 0) return fa < 0 ? fa : fb;
+        if (fa != fb || (fa == 1 && !same_affine(a.affine, b.affine)))
+            st = err_set(err, ERR_STORAGE, "load-back: %s differs from what was evaluated", module);
+        *linears += fa == 1;
+        if (fa == 1) subject_linear_done(ours, module);
+        if (fb == 1) subject_linear_done(theirs, module);
     }
     return st;
 }
 
 /* Every tensor of the source that is not a converted linear must be there, bit for bit. */
-static sqz_status compare_dense(subject *ours, subject *theirs, int64_t *tensors, sqz_error *err)
+static sqz_status compare_dense(const source_list *source, subject *ours, subject *theirs,
+                                int64_t *tensors, sqz_error *err)
 {
-    for (int64_t i = 0; i < ours->checkpoint->n_tensors; i++) {
-        const st_tensor *a = ours->checkpoint->tensors[i],
-                        *b = checkpoint_find(theirs->checkpoint, a->name);
+    for (int64_t i = 0; i < source->n; i++) {
+        sqz_tensor_view a;
+        source_view(source, i, &a);
+        const st_tensor *b = checkpoint_find(theirs->checkpoint, a.name);
         sqz_weight w;
-        char *module = path_format("%s", a->name), *dot = strrchr(module, '.');
+        char *module = path_format("%s", a.name), *dot = strrchr(module, '.');
         int converted = 0;
         if (dot && strcmp(dot, ".weight") == 0) {
             *dot = 0;
@@ -367,16 +350,20 @@ static sqz_status compare_dense(subject *ours, subject *theirs, int64_t *tensors
         free(module);
         if (converted < 0) return converted;
         if (converted) continue;
-        void *made;
-        const void *bytes = tensor_bytes(a, &made, err);
+        void *made = NULL;
+        const st_tensor *whole = source->tensors[i].tensor;
+        const void *bytes = a.data ? a.data : tensor_bytes(whole, &made, err);
         if (!bytes) return SQZ_E_NOMEM;
-        int same = b && b->dtype == a->dtype && b->bytes == a->bytes &&
-                   memcmp(bytes, b->data, (size_t)a->bytes) == 0;
+        int same = b && b->dtype == a.dtype && b->bytes == a.bytes &&
+                   memcmp(bytes, b->data, (size_t)a.bytes) == 0;
         free(made);
         if (!same)
             return err_set(err, ERR_STORAGE, "load-back: %s is not bit-identical to the source",
-                           a->name);
-        tensor_drop(a);
+                           a.name);
+        if (a.data)
+            file_map_drop(a.data, a.bytes);
+        else
+            tensor_drop(whole);
         tensor_drop(b);
         ++*tensors;
     }
@@ -426,8 +413,11 @@ static sqz_status load_back(job_state *s, const char *dir, cJSON *report, sqz_er
         err_prefix(err, "load-back");
         return st;
     }
-    st = compare_forms(ours, theirs, &linears, err);
-    if (!st) st = compare_dense(ours, theirs, &tensors, err);
+    source_list source;
+    st = source_list_open(ours, &source, err);
+    if (!st) st = compare_forms(&source, ours, theirs, &linears, err);
+    if (!st) st = compare_dense(&source, ours, theirs, &tensors, err);
+    source_list_close(&source);
     if (!st) st = compare_logits(ours, theirs, &worst, err);
     json_add_num(report, "linears_bit_equal", (double)linears);
     json_add_num(report, "tensors_bit_identical", (double)tensors);

@@ -112,16 +112,8 @@ static sqz_status dense_weight(subject *s, const linear_spec *spec, float **out,
         affine_dequantize(held.affine, 0, spec->rows, w);
         subject_linear_done(s, spec->module);
     } else if (!st) {
-        const st_tensor *t = subject_dense(s, spec->module);
-        if (!t || t->rank != 2 || t->shape[0] != spec->rows || t->shape[1] != spec->cols)
-            st = err_set(err, ERR_MODEL, "%s.weight: is missing or not [%lld, %lld]", spec->module,
-                         (long long)spec->rows, (long long)spec->cols);
-        if (!st && (st = tensor_values(t, w, err)) == SQZ_E_UNSUPPORTED)
-            st = err_set(
-                err, ERR_MODEL,
-                "%s.weight: holds %s, which cannot be quantized; float32, bfloat16 and float16 can",
-                spec->module, st_dtype_name(t->dtype));
-        if (!st) tensor_drop(t);
+        st = model_dense_values(&s->config, s->checkpoint, spec, w, err);
+        if (!st) model_dense_done(s->checkpoint, spec);
     }
     if (st)
         free(w);
@@ -192,19 +184,36 @@ static sqz_status layer_record(const linear_spec *spec, const linear_run *lr, co
 
 /* The results of one block, until they are stored together. */
 typedef struct block_results {
-    sqz_affine affine[MODEL_MAX_LINEARS];
-    char module[MODEL_MAX_LINEARS][128];
+    sqz_affine *affine;
+    char (*module)[128];
     int n;
 } block_results;
+
+static sqz_status block_results_open(block_results *b, int64_t linears, sqz_error *err)
+{
+    *b = (block_results){calloc((size_t)linears, sizeof *b->affine),
+                         calloc((size_t)linears, sizeof *b->module), 0};
+    return b->affine && b->module ? SQZ_OK
+                                  : err_set(err, SQZ_E_NOMEM, "no memory for a block's results");
+}
+
+static void block_results_close(block_results *b)
+{
+    for (int i = 0; i < b->n; i++) affine_free(&b->affine[i]);
+    free(b->affine);
+    free(b->module);
+}
 
 static sqz_status store_block(step_run *r, block_results *b, sqz_error *err)
 {
     char digest[DIGEST_TEXT];
-    affine_item items[MODEL_MAX_LINEARS];
     if (!b->n) return SQZ_OK;
+    affine_item *items = calloc((size_t)b->n, sizeof *items);
+    if (!items) return err_set(err, SQZ_E_NOMEM, "no memory for a block's results");
     for (int i = 0; i < b->n; i++) items[i] = (affine_item){b->module[i], &b->affine[i]};
     char *path = object_temp(r->job->registry);
     sqz_status st = affine_save(items, b->n, path, err);
+    free(items);
     if (!st) st = object_adopt(r->job->registry, path, digest, err);
     free(path);
     for (int i = 0; i < b->n; i++) {
@@ -248,7 +257,7 @@ static sqz_status run_linear(step_run *r, const linear_spec *spec, int64_t layer
                         .weight = w,
                         .xtx = m ? m->xtx : NULL,
                         .xtx_id = m ? m->id : 0,
-                        .tokens = r->calibration ? statistics_tokens(&r->stats) : 0,
+                        .tokens = m ? m->tokens : 0,
                         .seed = linear_seed(r->seed, spec->module),
                         .impl = &lr,
                         .set_affine = set_affine,
@@ -277,7 +286,6 @@ static sqz_status run_linear(step_run *r, const linear_spec *spec, int64_t layer
 static sqz_status walk(step_run *r, sqz_error *err)
 {
     const model_config *c = &r->subject->config;
-    linear_spec specs[MODEL_MAX_LINEARS];
     double start = clock_s();
     sqz_status st = SQZ_OK;
     r->total = c->layers;
@@ -292,12 +300,18 @@ static sqz_status walk(step_run *r, sqz_error *err)
             return err_set(err, SQZ_E_CANCELLED, "cancelled in block %lld", (long long)l);
         layer_statistics moments = {0};
         if (r->calibration) st = statistics_load(r->job, r->subject, &r->stats, l, &moments, err);
-        int n = model_linears(c, l, specs);
-        block_results block = {.n = 0};
-        for (int k = 0; k < n && !st; k++) st = run_linear(r, &specs[k], l, &moments, &block, err);
+        int64_t n = model_linear_count(c, l);
+        block_results block;
+        sqz_status opened = block_results_open(&block, n, err);
+        if (!st) st = opened;
+        for (int64_t k = 0; k < n && !st; k++) {
+            linear_spec spec;
+            model_linear(c, l, k, &spec);
+            st = run_linear(r, &spec, l, &moments, &block, err);
+        }
         layer_statistics_free(&moments);
         if (!st) st = store_block(r, &block, err);
-        for (int k = 0; k < block.n; k++) affine_free(&block.affine[k]);
+        block_results_close(&block);
     }
     r->quantize_s = clock_s() - start;
     return st;
@@ -504,23 +518,27 @@ static sqz_status summarise(job_state *s, const cJSON *task, cJSON *result, sqz_
     if (st) return st;
     double bits = 0, weights = 0;
     int64_t changed = 0, replaced = 0;
-    linear_spec specs[MODEL_MAX_LINEARS];
     for (int64_t l = 0; l < subj->config.layers && !st; l++) {
-        int n = model_linears(&subj->config, l, specs);
-        for (int k = 0; k < n && !st; k++) {
+        int64_t n = model_linear_count(&subj->config, l);
+        for (int64_t k = 0; k < n && !st; k++) {
+            linear_spec spec;
             sqz_weight w;
-            int form = subject_linear(subj, specs[k].module, &w, err);
+            int64_t dense = 0;
+            model_linear(&subj->config, l, k, &spec);
+            int form = subject_linear(subj, spec.module, &w, err);
             if (form < 0) st = form;
-            const st_tensor *t = subject_dense(subj, specs[k].module);
-            double count = (double)(specs[k].rows * specs[k].cols);
+            const st_tensor *t = checkpoint_find(subj->checkpoint, spec.tensor);
+            double count = (double)(spec.rows * spec.cols);
+            if (t && spec.tensor_rows)
+                dense = spec.rows * spec.cols * st_dtype_bits(t->dtype) / 8;
+            else if (t)
+                dense = tensor_file_bytes(t);
             weights += count;
-            bits += form == 1 ? 8.0 * (double)affine_bytes(w.affine)
-                    : t       ? 8.0 * (double)tensor_file_bytes(t)
-                              : 0;
+            bits += 8.0 * (double)(form == 1 ? affine_bytes(w.affine) : dense);
             if (form != 1) continue;
             changed += affine_bytes(w.affine);
-            replaced += t ? tensor_file_bytes(t) : 0;
-            subject_linear_done(subj, specs[k].module);
+            replaced += dense;
+            subject_linear_done(subj, spec.module);
         }
     }
     if (!st) {

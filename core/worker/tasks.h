@@ -54,18 +54,18 @@ typedef struct statistics {
 sqz_status statistics_ensure(job_state *, subject *, const calibration *, statistics *out,
                              sqz_error *err);
 void statistics_free(statistics *);
-int64_t statistics_tokens(const statistics *);
 
 typedef struct moment {
-    const char *input; /* linear_spec.input */
+    char input[32]; /* linear_spec.input */
     int64_t n;
-    float *xtx;  /* [n, n], both triangles, divided by the tokens */
-    uint64_t id; /* sqz_linear.xtx_id: differs between layers and inputs */
+    int64_t tokens; /* that were this input */
+    float *xtx;     /* [n, n], both triangles, divided by the tokens; NULL when there were none */
+    uint64_t id;    /* sqz_linear.xtx_id: differs between layers and inputs */
 } moment;
 
 typedef struct layer_statistics {
-    moment moments[MODEL_MAX_LINEARS];
-    int n;
+    moment *moments;
+    int64_t n;
 } layer_statistics;
 sqz_status statistics_load(job_state *, subject *, const statistics *, int64_t layer,
                            layer_statistics *out, sqz_error *err);

@@ -122,6 +122,7 @@ typedef struct attend_job {
     const unit *units;
     char *own;
     int64_t own_bytes, shared; /* query heads per key/value head */
+    float softcap;             /* 0 = none */
 } attend_job;
 
 /* Per-thread work space. */
@@ -209,12 +210,15 @@ static void tile_block(const attend_job *j, const space *s, const tile_rows *r, 
             s->scores[i * KEYS + c] =
                 j->k->inner(r->q + i * r->stride, from->k + (at + c) * from->row, dim);
     int started = r->total[0] > 0; /* the first row sees its keys first */
+    float factor = j->softcap > 0 ? 1 : (float)op->scale;
     for (int64_t i = 0; i < r->n; i++) {
         int64_t self = r->self + i * r->step, end = least(hi, self + 1 - at);
         int64_t begin = lowest(op, self) - at;
         begin = begin < lo ? lo : begin;
-        float keep = j->k->softmax(s->scores + i * KEYS + lo, begin - lo, end - lo, hi - lo,
-                                   (float)op->scale, r->top + i, r->total + i);
+        if (j->softcap > 0 && begin < end)
+            j->k->softcap(s->scores + i * KEYS + begin, (float)op->scale, j->softcap, end - begin);
+        float keep = j->k->softmax(s->scores + i * KEYS + lo, begin - lo, end - lo, hi - lo, factor,
+                                   r->top + i, r->total + i);
         if (started && keep != 1) j->k->scale(r->y + i * r->stride, keep, dim);
     }
     const float *values = from->row == dim ? from->v + at * dim : s->values;
@@ -335,6 +339,7 @@ sqz_status attend_run(void *dev, const sqz_op_attend *op)
     sqz_status status = attend_check(d, op, &n);
     if (status != SQZ_OK || n == 0) return status;
     attend_job job = {.k = d->k, .op = op, .shared = op->heads / op->kv_heads};
+    if (SQZ_HAS(op, sqz_op_attend, softcap)) job.softcap = (float)op->softcap;
     int64_t list = round_up(n * (int64_t)sizeof(unit), 64);
     job.own_bytes = round_up(space_floats(op->head_dim, job.shared) * 4, 64);
     char *work = device_scratch(d, list + device_threads(d) * job.own_bytes);

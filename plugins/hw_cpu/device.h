@@ -69,6 +69,14 @@ sqz_status rows_gate(void *dev, int32_t act, int64_t n, const sqz_mem *gate, con
                      const sqz_mem *y);
 sqz_status rows_add(void *dev, int64_t n, const sqz_mem *x, const sqz_mem *y);
 sqz_status rows_score(void *dev, const sqz_op_score *);
+sqz_status rows_layer_norm(void *dev, const sqz_op_layer_norm *);
+sqz_status rows_activate(void *dev, int32_t act, int64_t n, const sqz_mem *x, const sqz_mem *y);
+sqz_status rows_scale(void *dev, int64_t n, double by, const sqz_mem *y);
+sqz_status rows_softcap(void *dev, int64_t n, double cap, const sqz_mem *y);
+sqz_status rows_gather(void *dev, int64_t n, int64_t width, const int64_t *rows, const sqz_mem *x,
+                       const sqz_mem *y);
+sqz_status rows_scatter(void *dev, int64_t n, int64_t width, const int64_t *rows,
+                        const float *weight, const sqz_mem *x, const sqz_mem *y);
 
 /* attend.c */
 sqz_status attend_run(void *dev, const sqz_op_attend *);

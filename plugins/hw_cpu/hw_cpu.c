@@ -145,6 +145,13 @@ static const sqz_hardware operations = {
     .inverse_factor = algebra_inverse_factor,
     .measure = algebra_measure,
     .reverse_cholesky = algebra_reverse_cholesky,
+    .features = SQZ_HARDWARE_SOFTCAP,
+    .layer_norm = rows_layer_norm,
+    .activate = rows_activate,
+    .scale = rows_scale,
+    .softcap = rows_softcap,
+    .gather = rows_gather,
+    .scatter = rows_scatter,
 };
 
 /* ---- the agent ----------------------------------------------------------------------------- */

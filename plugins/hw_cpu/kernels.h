@@ -74,9 +74,15 @@ typedef struct kernels {
     void (*dot)(const dot *);
     void (*dot_affine)(const affine_dot *); /* NULL: dequantize a row, then dot */
     void (*norm)(const float *x, const float *weight, int64_t n, double eps, float *y);
+    void (*layer_norm)(const float *x, const float *weight, const float *bias /* or NULL */,
+                       int64_t n, double eps, float *y);
     void (*rotate)(float *x, const float *c, const float *s, int64_t half);
     void (*gate)(int32_t act, const float *gate, const float *up, int64_t n, float *y);
+    void (*activate)(int32_t act, const float *x, int64_t n, float *y);
+    /* x = cap * tanh(x * factor / cap) */
+    void (*softcap)(float *x, float factor, float cap, int64_t n);
     void (*add)(const float *x, int64_t n, float *y);
+    void (*add_scaled)(const float *x, float by, int64_t n, float *y); /* y += by * x */
     void (*scale)(float *x, float by, int64_t n);
     void (*scores)(const float *x, int64_t n, int32_t *argmax, double *logsumexp);
     /* s[lo..hi) becomes exp(scale * s - max) and the rest of [0, n) zero; *top and *total are the

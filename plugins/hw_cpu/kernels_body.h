@@ -613,6 +613,31 @@ KERNEL_FN void norm(const float *x, const float *weight, int64_t n, double eps, 
     }
 }
 
+/* Two passes: the squares of deviations, not of values, so that a large mean costs no digits. */
+KERNEL_FN void layer_norm(const float *x, const float *weight, const float *bias, int64_t n,
+                          double eps, float *y)
+{
+    vf sum = v_zero();
+    int64_t i = 0;
+    for (; i < n; i += VW) sum = v_add(sum, v_load_n(x + i, n - i < VW ? n - i : VW));
+    vf mean = v_set1((float)(v_sum(sum) / (double)n)), squares = v_zero();
+    for (i = 0; i + VW <= n; i += VW) {
+        vf d = v_sub(v_load(x + i), mean);
+        squares = v_fma(d, d, squares);
+    }
+    double all = v_sum(squares);
+    float part[VW];
+    v_store(part, mean);
+    for (; i < n; i++) all += ((double)x[i] - part[0]) * ((double)x[i] - part[0]);
+    vf inverse = v_set1((float)(1 / sqrt(all / (double)n + eps)));
+    for (i = 0; i < n; i += VW) {
+        int64_t lanes = n - i < VW ? n - i : VW;
+        vf d = v_mul(v_sub(v_load_n(x + i, lanes), mean), inverse);
+        vf b = bias ? v_load_n(bias + i, lanes) : v_zero();
+        v_store_n(y + i, v_fma(d, v_load_n(weight + i, lanes), b), lanes);
+    }
+}
+
 KERNEL_FN void rotate(float *x, const float *c, const float *s, int64_t half)
 {
     for (int64_t i = 0; i < half; i += VW) {
@@ -655,6 +680,50 @@ KERNEL_FN void gate(int32_t act, const float *g, const float *u, int64_t n, floa
     else
         for (int64_t i = 0; i < n; i++) /* the error function is libm's: rare, and exact there */
             y[i] = 0.5f * g[i] * erfcf(-g[i] * 0.70710678118654752f) * u[i];
+}
+
+VFN void activate_of(const int32_t act, const float *x, int64_t n, float *y)
+{
+    vf one = v_set1(1);
+    int64_t i = 0;
+    for (; i + VW <= n; i += VW) v_store(y + i, gated(act, v_load(x + i), one));
+    if (i < n) v_store_n(y + i, gated(act, v_load_n(x + i, n - i), one), n - i);
+}
+
+KERNEL_FN void activate(int32_t act, const float *x, int64_t n, float *y)
+{
+    if (act == SQZ_ACT_SILU)
+        activate_of(SQZ_ACT_SILU, x, n, y);
+    else if (act == SQZ_ACT_GELU_TANH)
+        activate_of(SQZ_ACT_GELU_TANH, x, n, y);
+    else if (act == SQZ_ACT_RELU)
+        activate_of(SQZ_ACT_RELU, x, n, y);
+    else
+        for (int64_t i = 0; i < n; i++) y[i] = 0.5f * x[i] * erfcf(-x[i] * 0.70710678118654752f);
+}
+
+/* tanh(z) = 1 - 2 / (1 + e^2z): its error is absolute, 2^-23 or so of cap. */
+VFN vf capped(vf x, vf twice /* 2 factor / cap */, vf cap)
+{
+    vf below = v_add(v_set1(1), v_exp(v_mul(x, twice)));
+    return v_mul(cap, v_sub(v_set1(1), v_div(v_set1(2), below)));
+}
+
+KERNEL_FN void softcap(float *x, float factor, float cap, int64_t n)
+{
+    vf twice = v_set1(2 * factor / cap), top = v_set1(cap);
+    int64_t i = 0;
+    for (; i + VW <= n; i += VW) v_store(x + i, capped(v_load(x + i), twice, top));
+    if (i < n) v_store_n(x + i, capped(v_load_n(x + i, n - i), twice, top), n - i);
+}
+
+KERNEL_FN void add_scaled(const float *x, float by, int64_t n, float *y)
+{
+    vf b = v_set1(by);
+    for (int64_t i = 0; i < n; i += VW) {
+        int64_t lanes = n - i < VW ? n - i : VW;
+        v_store_n(y + i, v_fma(v_load_n(x + i, lanes), b, v_load_n(y + i, lanes)), lanes);
+    }
 }
 
 KERNEL_FN void add(const float *x, int64_t n, float *y)
@@ -780,9 +849,13 @@ const kernels *KERNEL_TABLE(void)
         .affine_row = affine_row,
         .dot = dot_dense,
         .norm = norm,
+        .layer_norm = layer_norm,
         .rotate = rotate,
         .gate = gate,
+        .activate = activate,
+        .softcap = softcap,
         .add = add,
+        .add_scaled = add_scaled,
         .scale = scale,
         .scores = scores,
         .softmax = softmax,

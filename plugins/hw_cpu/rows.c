@@ -1,4 +1,5 @@
-/* rows.c - operations that touch each element once: embedding, norm, rope, gate, add, scores.
+/* rows.c - operations that touch each element once: embedding, norms, rope, activations, soft
+ * capping, add, rows gathered and scattered, scores.
  * All of them are limited by memory; the pool helps only on large inputs, which `grain` says. */
 #include "device.h"
 
@@ -66,6 +67,29 @@ sqz_status rows_norm(void *dev, const sqz_op_norm *op)
     return SQZ_OK;
 }
 
+typedef struct layer_norm_job {
+    const kernels *k;
+    const sqz_op_layer_norm *op;
+} layer_norm_job;
+
+static void layer_norm_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const layer_norm_job *j = arg;
+    const sqz_op_layer_norm *op = j->op;
+    for (int64_t r = begin; r < end; r++)
+        j->k->layer_norm(mem_at(&op->x) + r * op->n, mem_at(&op->weight), mem_at(&op->bias), op->n,
+                         op->eps, mem_at(&op->y) + r * op->n);
+}
+
+sqz_status rows_layer_norm(void *dev, const sqz_op_layer_norm *op)
+{
+    device *d = dev;
+    layer_norm_job job = {d->k, op};
+    device_for(d, op->rows, row_grain(op->n), layer_norm_rows, &job);
+    return SQZ_OK;
+}
+
 typedef struct rope_job {
     const kernels *k;
     const sqz_op_rope *op;
@@ -118,6 +142,103 @@ sqz_status rows_gate(void *dev, int32_t act, int64_t n, const sqz_mem *gate, con
         return device_fail(d, SQZ_E_UNSUPPORTED, "hw_cpu: activation is not one of SQZ_ACT_...");
     gate_job job = {d->k, mem_at(gate), mem_at(up), mem_at(y), act};
     device_for(d, n, GRAIN, gate_range, &job);
+    return SQZ_OK;
+}
+
+static void activate_range(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const gate_job *j = arg;
+    j->k->activate(j->act, j->gate + begin, end - begin, j->y + begin);
+}
+
+sqz_status rows_activate(void *dev, int32_t act, int64_t n, const sqz_mem *x, const sqz_mem *y)
+{
+    device *d = dev;
+    if (act < SQZ_ACT_SILU || act > SQZ_ACT_RELU)
+        return device_fail(d, SQZ_E_UNSUPPORTED, "hw_cpu: activation is not one of SQZ_ACT_...");
+    gate_job job = {d->k, mem_at(x), NULL, mem_at(y), act};
+    device_for(d, n, GRAIN, activate_range, &job);
+    return SQZ_OK;
+}
+
+typedef struct scale_job {
+    const kernels *k;
+    float *y;
+    float by; /* the factor, or the cap */
+} scale_job;
+
+static void scale_range(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const scale_job *j = arg;
+    j->k->scale(j->y + begin, j->by, end - begin);
+}
+
+static void softcap_range(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const scale_job *j = arg;
+    j->k->softcap(j->y + begin, 1, j->by, end - begin);
+}
+
+sqz_status rows_scale(void *dev, int64_t n, double by, const sqz_mem *y)
+{
+    device *d = dev;
+    scale_job job = {d->k, mem_at(y), (float)by};
+    device_for(d, n, 2 * GRAIN, scale_range, &job);
+    return SQZ_OK;
+}
+
+sqz_status rows_softcap(void *dev, int64_t n, double cap, const sqz_mem *y)
+{
+    device *d = dev;
+    if (!(cap > 0)) return device_fail(d, SQZ_E_INVALID, "hw_cpu: a soft cap must be positive");
+    scale_job job = {d->k, mem_at(y), (float)cap};
+    device_for(d, n, GRAIN, softcap_range, &job);
+    return SQZ_OK;
+}
+
+/* Rows moved by number, in either direction. */
+typedef struct move_job {
+    const kernels *k;
+    const float *x, *weight;
+    float *y;
+    const int64_t *rows;
+    int64_t width;
+} move_job;
+
+static void gather_range(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const move_job *j = arg;
+    for (int64_t r = begin; r < end; r++)
+        memcpy(j->y + r * j->width, j->x + j->rows[r] * j->width, (size_t)j->width * sizeof *j->y);
+}
+
+static void scatter_range(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const move_job *j = arg;
+    for (int64_t r = begin; r < end; r++)
+        j->k->add_scaled(j->x + r * j->width, j->weight[r], j->width, j->y + j->rows[r] * j->width);
+}
+
+sqz_status rows_gather(void *dev, int64_t n, int64_t width, const int64_t *rows, const sqz_mem *x,
+                       const sqz_mem *y)
+{
+    device *d = dev;
+    move_job job = {d->k, mem_at(x), NULL, mem_at(y), rows, width};
+    device_for(d, n, row_grain(width), gather_range, &job);
+    return SQZ_OK;
+}
+
+sqz_status rows_scatter(void *dev, int64_t n, int64_t width, const int64_t *rows,
+                        const float *weight, const sqz_mem *x, const sqz_mem *y)
+{
+    device *d = dev;
+    move_job job = {d->k, mem_at(x), weight, mem_at(y), rows, width};
+    device_for(d, n, row_grain(width), scatter_range, &job);
     return SQZ_OK;
 }
 

@@ -74,7 +74,9 @@ SQZ_SEALED(sqz_op_rope, position, 96);
  * position 0.  With a cache, the keys and values were appended before (kv_append), the sequence uses
  * cache slot slot[s], and its first query stands at position past[s].
  * Key j is visible to query i iff j <= i and (window == 0 or j > i - window).
- * Query head h reads key/value head h / (heads / kv_heads). */
+ * Query head h reads key/value head h / (heads / kv_heads).
+ * The score of a pair is scale * q.k, and with softcap c > 0 c * tanh(scale * q.k / c): only a
+ * backend with SQZ_HARDWARE_SOFTCAP reads that field. */
 typedef struct sqz_op_attend {
     uint32_t struct_size;
     int32_t layer;           /* of the cache */
@@ -87,8 +89,9 @@ typedef struct sqz_op_attend {
     double scale;
     sqz_mem q, k, v, y;      /* [tokens, heads*head_dim], [tokens, kv_heads*head_dim] x2, like q */
     void *kv;
+    double softcap;          /* 0 = none.  since 1.1 */
 } sqz_op_attend;
-SQZ_SEALED(sqz_op_attend, kv, 152);
+SQZ_SEALED(sqz_op_attend, softcap, 160);
 
 enum { SQZ_ACT_SILU = 1, SQZ_ACT_GELU_TANH = 2, SQZ_ACT_GELU = 3, SQZ_ACT_RELU = 4 };
 
@@ -127,6 +130,20 @@ typedef struct sqz_op_score {
     float *logsumexp;      /* [rows] */
 } sqz_op_score;
 SQZ_SEALED(sqz_op_score, logsumexp, 72);
+
+/* LayerNorm over rows of width n: y = (x - mean) * rsqrt(var + eps) * weight + bias, var the mean of
+ * squared deviations; x may equal y.  Since 1.1. */
+typedef struct sqz_op_layer_norm {
+    uint32_t struct_size;
+    uint32_t zero;
+    int64_t rows, n;
+    sqz_mem x, y, weight, bias; /* [rows, n], [rows, n], [n], [n] or handle NULL for none */
+    double eps;
+} sqz_op_layer_norm;
+SQZ_SEALED(sqz_op_layer_norm, eps, 96);
+
+/* sqz_hardware.features: what a backend reads beyond the fields of 1.0. */
+#define SQZ_HARDWARE_SOFTCAP (1ull << 0) /* sqz_op_attend.softcap */
 
 typedef struct sqz_hardware {
     uint32_t struct_size;
@@ -183,10 +200,24 @@ typedef struct sqz_hardware {
      * (0 when not available).  Takes about a second. */
     sqz_status (*measure)(void *dev, double *read_bandwidth, double *f32_flops, double *bf16_flops);
 
-    /* Since 1.1.  Host-memory linear algebra, see sqz.linalg/1. */
+    /* ---- since 1.1 ---- */
+    /* Host-memory linear algebra, see sqz.linalg/1. */
     sqz_status (*reverse_cholesky)(void *dev, float *a, int64_t n);
+    uint64_t features; /* SQZ_HARDWARE_... */
+    sqz_status (*layer_norm)(void *dev, const sqz_op_layer_norm *);
+    /* y[i] = act(x[i]), n entries; y may equal x. */
+    sqz_status (*activate)(void *dev, int32_t act, int64_t n, const sqz_mem *x, const sqz_mem *y);
+    sqz_status (*scale)(void *dev, int64_t n, double by, const sqz_mem *y); /* y *= by */
+    /* y[i] = cap * tanh(y[i] / cap) */
+    sqz_status (*softcap)(void *dev, int64_t n, double cap, const sqz_mem *y);
+    /* Rows of a matrix of `width` columns, rows[] in host memory: y[i] = x[rows[i]], and
+     * y[rows[i]] += weight[i] * x[i] with every row named once.  x and y do not overlap. */
+    sqz_status (*gather)(void *dev, int64_t n, int64_t width, const int64_t *rows, const sqz_mem *x,
+                         const sqz_mem *y);
+    sqz_status (*scatter)(void *dev, int64_t n, int64_t width, const int64_t *rows,
+                          const float *weight, const sqz_mem *x, const sqz_mem *y);
 } sqz_hardware;
-SQZ_SEALED(sqz_hardware, reverse_cholesky, 224);
+SQZ_SEALED(sqz_hardware, scatter, 280);
 
 #ifdef __cplusplus
 }

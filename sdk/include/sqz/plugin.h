@@ -36,7 +36,7 @@ extern "C" {
     ((ptr)->struct_size >= offsetof(type, field) + sizeof(((type *)0)->field))
 
 /* No tail padding: a field appended later must change sizeof, or an old struct would seem to
- * contain it.  Also pins the 1.0 size on LP64. */
+ * contain it.  Also pins the size on LP64. */
 #define SQZ_SEALED(type, last, bytes)                                                              \
     SQZ_ASSERT_ABI(sizeof(type) == offsetof(type, last) + sizeof(((type *)0)->last),               \
                    #type " padded");                                                               \

@@ -1,11 +1,11 @@
 /* forward.c - the one forward of all families: embedding, blocks, final norm, head.
  *
- * A block is pre-norm attention and a gated MLP (see family.h for what varies).  Attention sees the
- * whole batch; the MLP passes it in slices of rows, so that its two wide activations stay in cache
- * and the arena stays small for long sequences.  Nothing is copied between operations: residual
- * additions are the `accumulate` of the products. */
+ * A block is attention and an MLP (gated, plain or routed), with norms before each half, behind its
+ * output, or behind its addition (see family.h for what varies).  Attention sees the whole batch;
+ * the MLP passes it in slices of rows, so that its two wide activations stay in cache and the arena
+ * stays small for long sequences.  Nothing is copied between operations: residual additions are the
+ * `accumulate` of the products. */
 #include "model/internal.h"
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,8 +71,11 @@ sqz_status scratch_ensure(model *m, int64_t tokens, sqz_error *err)
     next.gate = at;
     next.up = at;
     int64_t mlp_end = at;
-    next.gate = place(&mlp_end, rows, c->ffn);
-    next.up = place(&mlp_end, rows, c->ffn);
+    int64_t wide = c->expert_ffn > c->ffn ? c->expert_ffn : c->ffn;
+    next.gate = place(&mlp_end, rows, wide);
+    next.up = place(&mlp_end, rows, wide);
+    next.route = place(&mlp_end, rows, c->experts);
+    next.routed = place(&mlp_end, c->experts ? rows : 0, c->hidden);
     next.q = place(&at, tokens, c->heads * c->head_dim);
     next.k = place(&at, tokens, c->kv_heads * c->head_dim);
     next.v = place(&at, tokens, c->kv_heads * c->head_dim);
@@ -88,6 +91,11 @@ sqz_status scratch_ensure(model *m, int64_t tokens, sqz_error *err)
 static sqz_mem region(const model *m, int64_t offset, int64_t row, int64_t width)
 {
     return (sqz_mem){m->arena.handle, offset + row * width * (int64_t)sizeof(float)};
+}
+
+sqz_mem forward_region(const model *m, int64_t offset)
+{
+    return region(m, offset, 0, 0);
 }
 
 sqz_mem forward_x(const model *m, int64_t row)
@@ -140,7 +148,8 @@ sqz_status batch_begin(model *m, int64_t sequences, int64_t tokens, void *kv, sq
     }
     if (ok && tokens > b->cap_tokens) {
         ok = grow((void **)&b->ids, tokens, sizeof *b->ids) &&
-             grow((void **)&b->position, tokens, sizeof *b->position);
+             grow((void **)&b->position[0], tokens, sizeof **b->position) &&
+             grow((void **)&b->position[1], tokens, sizeof **b->position);
         if (ok) b->cap_tokens = tokens;
     }
     if (!ok) return err_set(err, SQZ_E_NOMEM, "model: no memory for a batch");
@@ -170,37 +179,55 @@ sqz_status batch_windows(model *m, const int32_t *ids, int64_t n, int64_t window
 }
 
 /* ---- one block ------------------------------------------------------------------------------- */
-static sqz_mem norm_weight(const model *m, int64_t layer, norm_role role)
-{
-    return (sqz_mem){m->vectors, layer * m->layer_vectors + m->norm_offset[role]};
-}
-
-static sqz_status norm_rows(model *m, sqz_mem x, sqz_mem y, sqz_mem weight, int64_t rows, int64_t n,
+/* `at`: of the norm's weight in m->vectors. */
+static sqz_status norm_rows(model *m, sqz_mem x, sqz_mem y, int64_t at, int64_t rows, int64_t n,
                             sqz_error *err)
 {
-    sqz_op_norm op = {.struct_size = sizeof op,
-                      .rows = rows,
-                      .n = n,
-                      .x = x,
-                      .y = y,
-                      .weight = weight,
-                      .eps = m->config.norm_eps};
-    sqz_status st = m->hw->norm(m->dev, &op);
+    const model_config *c = &m->config;
+    sqz_status st;
+    if (c->family->norm_kind == NORM_KIND_LAYER) {
+        sqz_op_layer_norm op = {.struct_size = sizeof op,
+                                .rows = rows,
+                                .n = n,
+                                .x = x,
+                                .y = y,
+                                .weight = {m->vectors, at},
+                                .bias = {m->vectors, at + vector_bytes(n)},
+                                .eps = c->norm_eps};
+        st = m->hw->layer_norm(m->dev, &op);
+    } else {
+        sqz_op_norm op = {.struct_size = sizeof op,
+                          .rows = rows,
+                          .n = n,
+                          .x = x,
+                          .y = y,
+                          .weight = {m->vectors, at},
+                          .eps = c->norm_eps};
+        st = m->hw->norm(m->dev, &op);
+    }
     return st ? device_failed(m, st, "norm", err) : SQZ_OK;
 }
 
-static sqz_status linear(model *m, int64_t layer, int role, int64_t tokens, sqz_mem x, sqz_mem y,
-                         int accumulate, sqz_error *err)
+/* One of the block's norms over rows of the residual stream's width. */
+static sqz_status block_norm(model *m, int64_t layer, norm_role role, sqz_mem x, sqz_mem y,
+                             int64_t rows, sqz_error *err)
+{
+    return norm_rows(m, x, y, layer * m->layer_vectors + m->norm_offset[role], rows,
+                     m->config.hidden, err);
+}
+
+sqz_status forward_linear(model *m, int64_t layer, int64_t slot, int64_t tokens, sqz_mem x,
+                          sqz_mem y, int accumulate, sqz_error *err)
 {
     sqz_op_linear op = {.struct_size = sizeof op,
                         .compute = m->compute,
-                        .packed = m->blocks[layer].packed[role],
+                        .packed = m->blocks[layer].pieces[slot].packed,
                         .tokens = tokens,
                         .x = x,
                         .y = y,
                         .accumulate = accumulate};
-    if (m->bias_offset[role] >= 0)
-        op.bias = (sqz_mem){m->vectors, layer * m->layer_vectors + m->bias_offset[role]};
+    if (slot < SLOT_EXPERT && m->bias_offset[slot] >= 0)
+        op.bias = (sqz_mem){m->vectors, layer * m->layer_vectors + m->bias_offset[slot]};
     sqz_status st = m->hw->linear(m->dev, &op);
     return st ? device_failed(m, st, "linear", err) : SQZ_OK;
 }
@@ -212,19 +239,21 @@ static sqz_status rotate(model *m, int64_t layer, sqz_mem x, int64_t heads, norm
     const model_config *c = &m->config;
     const batch *b = &m->batch;
     if (c->qk_norm) {
-        sqz_status st =
-            norm_rows(m, x, x, norm_weight(m, layer, role), b->tokens * heads, c->head_dim, err);
+        sqz_status st = norm_rows(m, x, x, layer * m->layer_vectors + m->norm_offset[role],
+                                  b->tokens * heads, c->head_dim, err);
         if (st) return st;
     }
+    if (!c->rotary) return SQZ_OK;
+    int table = c->local_theta > 0 && c->sliding[layer] ? ROPE_LOCAL : ROPE_FULL;
     sqz_op_rope op = {.struct_size = sizeof op,
                       .tokens = b->tokens,
                       .heads = heads,
                       .head_dim = c->head_dim,
-                      .n = c->head_dim,
+                      .n = c->rotary,
                       .x = x,
-                      .cosines = {m->rope.cosines, 0},
-                      .sines = {m->rope.sines, 0},
-                      .position = b->position};
+                      .cosines = {m->rope[table].cosines, 0},
+                      .sines = {m->rope[table].sines, 0},
+                      .position = b->position[table]};
     sqz_status st = m->hw->rope(m->dev, &op);
     return st ? device_failed(m, st, "rope", err) : SQZ_OK;
 }
@@ -258,7 +287,8 @@ static sqz_status attend(model *m, int64_t layer, sqz_error *err)
                         .kv_heads = c->kv_heads,
                         .head_dim = c->head_dim,
                         .window = c->sliding[layer] ? c->window : 0,
-                        .scale = 1 / sqrt((double)c->head_dim),
+                        .scale = c->attn_scale / (c->attn_scale_by_layer ? (double)(layer + 1) : 1),
+                        .softcap = c->attn_softcap,
                         .q = q,
                         .k = k,
                         .v = v,
@@ -282,6 +312,19 @@ static sqz_status captured(hook h, int64_t layer, const char *input, int64_t tok
     return SQZ_OK;
 }
 
+/* The output of a half goes into the residual stream: at once, or through a norm of its own. */
+static sqz_status add_output(model *m, int64_t layer, int64_t slot, norm_role post, int64_t n,
+                             sqz_mem in, sqz_mem stage, sqz_mem x, sqz_error *err)
+{
+    const model_config *c = &m->config;
+    if (!c->family->norms[post]) return forward_linear(m, layer, slot, n, in, x, 1, err);
+    sqz_status st = forward_linear(m, layer, slot, n, in, stage, 0, err);
+    if (!st) st = block_norm(m, layer, post, stage, stage, n, err);
+    if (st) return st;
+    st = m->hw->add(m->dev, n * c->hidden, &stage, &x);
+    return st ? device_failed(m, st, "add", err) : SQZ_OK;
+}
+
 static sqz_status attention_half(model *m, int64_t layer, hook h, sqz_error *err)
 {
     const model_config *c = &m->config;
@@ -289,34 +332,55 @@ static sqz_status attention_half(model *m, int64_t layer, hook h, sqz_error *err
     int64_t tokens = m->batch.tokens;
     sqz_mem x = forward_x(m, 0), n = forward_norm(m, 0), att = region(m, a->att, 0, 0);
     sqz_mem q = region(m, a->q, 0, 0), k = region(m, a->k, 0, 0), v = region(m, a->v, 0, 0);
-    sqz_status st = norm_rows(m, x, n, norm_weight(m, layer, NORM_ATTN), tokens, c->hidden, err);
-    if (!st) st = captured(h, layer, "attn_in", tokens, c->hidden, n, err);
-    if (!st) st = linear(m, layer, ROLE_Q, tokens, n, q, 0, err);
-    if (!st) st = linear(m, layer, ROLE_K, tokens, n, k, 0, err);
-    if (!st) st = linear(m, layer, ROLE_V, tokens, n, v, 0, err);
+    sqz_mem in = c->post_norm ? x : n;
+    sqz_status st = c->post_norm ? SQZ_OK : block_norm(m, layer, NORM_ATTN, x, n, tokens, err);
+    if (!st) st = captured(h, layer, "attn_in", tokens, c->hidden, in, err);
+    if (!st) st = forward_linear(m, layer, SLOT_Q, tokens, in, q, 0, err);
+    if (!st) st = forward_linear(m, layer, SLOT_K, tokens, in, k, 0, err);
+    if (!st) st = forward_linear(m, layer, SLOT_V, tokens, in, v, 0, err);
+    /* What the MLP reads beside attention must be taken before attention is added. */
+    if (!st && c->parallel) st = block_norm(m, layer, NORM_MLP, x, n, tokens, err);
     if (!st) st = rotate(m, layer, q, c->heads, NORM_Q, err);
     if (!st) st = rotate(m, layer, k, c->kv_heads, NORM_K, err);
     if (!st) st = attend(m, layer, err);
     if (!st) st = captured(h, layer, "attn_out", tokens, c->heads * c->head_dim, att, err);
-    if (!st) st = linear(m, layer, ROLE_O, tokens, att, x, 1, err);
+    if (!st) st = add_output(m, layer, SLOT_O, NORM_ATTN_POST, tokens, att, n, x, err);
+    if (!st && c->post_norm) st = block_norm(m, layer, NORM_ATTN, x, x, tokens, err);
     return st;
+}
+
+/* in [n, hidden] to the MLP's middle, in the gate or the up region. */
+static sqz_status mlp_middle(model *m, int64_t layer, int64_t n, sqz_mem in, sqz_mem *mid,
+                             sqz_error *err)
+{
+    const model_config *c = &m->config;
+    int gated = m->blocks[layer].pieces[SLOT_GATE].packed != NULL;
+    sqz_mem gate = region(m, m->arena.gate, 0, 0), up = region(m, m->arena.up, 0, 0);
+    sqz_status st = gated ? forward_linear(m, layer, SLOT_GATE, n, in, gate, 0, err) : SQZ_OK;
+    if (!st) st = forward_linear(m, layer, SLOT_UP, n, in, up, 0, err);
+    if (st) return st;
+    *mid = gated ? gate : up;
+    st = gated ? m->hw->gate(m->dev, c->act, n * c->ffn, &gate, &up, &gate)
+               : m->hw->activate(m->dev, c->act, n * c->ffn, &up, &up);
+    return st ? device_failed(m, st, "activation", err) : SQZ_OK;
 }
 
 /* Rows row .. row + n - 1 of the batch through the MLP. */
 static sqz_status mlp_slice(model *m, int64_t layer, int64_t row, int64_t n, hook h, sqz_error *err)
 {
     const model_config *c = &m->config;
-    sqz_mem x = forward_x(m, row), y = forward_norm(m, row);
-    sqz_mem gate = region(m, m->arena.gate, 0, 0), up = region(m, m->arena.up, 0, 0);
-    sqz_status st = norm_rows(m, x, y, norm_weight(m, layer, NORM_MLP), n, c->hidden, err);
-    if (!st) st = captured(h, layer, "mlp_in", n, c->hidden, y, err);
-    if (!st) st = linear(m, layer, ROLE_GATE, n, y, gate, 0, err);
-    if (!st) st = linear(m, layer, ROLE_UP, n, y, up, 0, err);
+    sqz_mem x = forward_x(m, row), y = forward_norm(m, row), in = c->post_norm ? x : y, mid;
+    sqz_status st = c->post_norm || c->parallel
+                        ? SQZ_OK /* the normed input is there, or is not wanted */
+                        : block_norm(m, layer, NORM_MLP, x, y, n, err);
     if (st) return st;
-    st = m->hw->gate(m->dev, c->act, n * c->ffn, &gate, &up, &gate);
-    if (st) return device_failed(m, st, "gate", err);
-    st = captured(h, layer, "mlp_mid", n, c->ffn, gate, err);
-    return st ? st : linear(m, layer, ROLE_DOWN, n, gate, x, 1, err);
+    if (c->sparse && c->sparse[layer]) return experts_forward(m, layer, n, in, x, h.fn, h.ctx, err);
+    st = captured(h, layer, "mlp_in", n, c->hidden, in, err);
+    if (!st) st = mlp_middle(m, layer, n, in, &mid, err);
+    if (!st) st = captured(h, layer, "mlp_mid", n, c->ffn, mid, err);
+    if (!st) st = add_output(m, layer, SLOT_DOWN, NORM_MLP_POST, n, mid, y, x, err);
+    if (!st && c->post_norm) st = block_norm(m, layer, NORM_MLP, x, x, n, err);
+    return st;
 }
 
 sqz_status forward_block(model *m, int64_t layer, model_capture capture, void *ctx, sqz_error *err)
@@ -331,19 +395,29 @@ sqz_status forward_block(model *m, int64_t layer, model_capture capture, void *c
 }
 
 /* ---- whole model ----------------------------------------------------------------------------- */
-static sqz_status embed(model *m, const int32_t *ids, int64_t tokens, sqz_error *err)
+/* position: rows of the learned table, NULL without one. */
+static sqz_status embed(model *m, const int32_t *ids, const int32_t *position, int64_t tokens,
+                        sqz_error *err)
 {
-    sqz_mem x = forward_x(m, 0);
+    sqz_mem x = forward_x(m, 0), y = forward_norm(m, 0);
+    int64_t width = m->config.hidden;
     sqz_status st = ids_check(m, ids, tokens, err);
     if (st) return st;
-    st = m->hw->embed(m->dev, m->embed.data, m->embed.dtype, m->config.hidden, ids, tokens, &x);
+    st = m->hw->embed(m->dev, m->embed.data, m->embed.dtype, width, ids, tokens, &x);
+    if (!st && m->embed_scale != 1) st = m->hw->scale(m->dev, tokens * width, m->embed_scale, &x);
+    if (!st && position) {
+        st = m->hw->embed(m->dev, m->positions.data, m->positions.dtype, width, position, tokens,
+                          &y);
+        if (!st) st = m->hw->add(m->dev, tokens * width, &y, &x);
+    }
     return st ? device_failed(m, st, "embed", err) : SQZ_OK;
 }
 
 sqz_status forward_batch(model *m, sqz_error *err)
 {
-    sqz_status st = embed(m, m->batch.ids, m->batch.tokens, err);
-    if (!st) st = rope_prepare(m, &m->batch, err);
+    batch *b = &m->batch;
+    sqz_status st = rope_prepare(m, b, err);
+    if (!st) st = embed(m, b->ids, m->config.rotary ? NULL : b->position[0], b->tokens, err);
     for (int64_t l = 0; l < m->config.layers && !st; l++) {
         st = block_acquire(m, l, err);
         if (!st) st = forward_block(m, l, NULL, NULL, err);
@@ -355,12 +429,20 @@ sqz_status forward_batch(model *m, sqz_error *err)
 sqz_status final_norm(model *m, const sqz_mem *from, const sqz_mem *to, int64_t rows,
                       sqz_error *err)
 {
-    sqz_mem weight = {m->vectors, m->config.layers * m->layer_vectors};
-    return norm_rows(m, *from, *to, weight, rows, m->config.hidden, err);
+    const model_config *c = &m->config;
+    int64_t bytes = rows * c->hidden * (int64_t)sizeof(float);
+    if (c->final_norm)
+        return norm_rows(m, *from, *to, c->layers * m->layer_vectors, rows, c->hidden, err);
+    if (from->handle == to->handle && from->offset == to->offset) return SQZ_OK;
+    const float *seen = device_read(m, from, rows * c->hidden, err);
+    if (!seen) return SQZ_E_DEVICE;
+    sqz_status st = m->hw->upload(m->dev, to, seen, bytes);
+    return st ? device_failed(m, st, "upload", err) : SQZ_OK;
 }
 
 sqz_status head_logits(model *m, const sqz_mem *states, int64_t rows, sqz_error *err)
 {
+    const model_config *c = &m->config;
     sqz_op_linear op = {.struct_size = sizeof op,
                         .compute = m->compute,
                         .packed = m->head,
@@ -368,6 +450,8 @@ sqz_status head_logits(model *m, const sqz_mem *states, int64_t rows, sqz_error 
                         .x = *states,
                         .y = {m->logits, 0}};
     sqz_status st = m->hw->linear(m->dev, &op);
+    if (!st && c->final_softcap > 0)
+        st = m->hw->softcap(m->dev, rows * c->vocab, c->final_softcap, &op.y);
     return st ? device_failed(m, st, "output head", err) : SQZ_OK;
 }
 
@@ -388,21 +472,36 @@ sqz_status gather_rows(model *m, const int64_t *rows, int64_t n, sqz_error *err)
     return final_norm(m, &all, &all, n, err);
 }
 
-sqz_status model_embed(model *m, const int32_t *ids, int64_t tokens, float *hidden, sqz_error *err)
+/* Rows of the learned table for tokens at .. at + n - 1 of windows that follow one another. */
+static sqz_status window_positions(const model *m, int64_t at, int64_t n, int64_t window,
+                                   int32_t *out, sqz_error *err)
 {
-    int64_t width = m->config.hidden;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t position = (at + i) % window;
+        sqz_status st = learned_check(m, position, err);
+        if (st) return st;
+        out[i] = (int32_t)(position + m->config.family->position_offset);
+    }
+    return SQZ_OK;
+}
+
+sqz_status model_embed(model *m, const int32_t *ids, int64_t windows, int64_t window, float *hidden,
+                       sqz_error *err)
+{
+    int64_t width = m->config.hidden, tokens = windows * window;
     for (int64_t at = 0; at < tokens; at += m->batch_tokens) {
         int64_t n = tokens - at < m->batch_tokens ? tokens - at : m->batch_tokens;
-        sqz_status st = scratch_ensure(m, n, err);
-        if (!st) st = embed(m, ids + at, n, err);
+        sqz_status st = batch_begin(m, 1, n, NULL, err);
+        int32_t *position = m->config.rotary ? NULL : m->batch.position[0];
+        if (!st && position) st = window_positions(m, at, n, window, position, err);
+        if (!st) st = embed(m, ids + at, position, n, err);
         if (st) return st;
         sqz_mem x = forward_x(m, 0);
         st = m->hw->download(m->dev, hidden + at * width, &x, n * width * (int64_t)sizeof(float));
         if (st) return device_failed(m, st, "download", err);
     }
     if (!m->resident && !m->embed_owned)
-        file_map_drop(m->embed.data,
-                      m->embed.rows * m->embed.cols * (m->embed.dtype == SQZ_F32 ? 4 : 2));
+        file_map_drop(m->embed.data, m->embed.rows * m->embed.cols * element_bytes(m->embed.dtype));
     return SQZ_OK;
 }
 
@@ -466,7 +565,7 @@ static sqz_status run_group(model *m, const int32_t *ids, int64_t from, int64_t 
 {
     double outer_from = m->tick_from, outer_span = m->tick_span;
     int64_t layers = m->config.layers, width = m->config.hidden;
-    sqz_status st = model_embed(m, ids + from * window, n * window, hidden, err);
+    sqz_status st = model_embed(m, ids + from * window, n, window, hidden, err);
     for (int64_t l = 0; l < layers && !st; l++) {
         m->tick_span = outer_span / (double)layers;
         m->tick_from = outer_from + m->tick_span * (double)l;

@@ -7,13 +7,26 @@
 #define SQZ_RUNTIME_MODEL_INTERNAL_H
 #include "model/family.h"
 
+/* What one slot of a block is multiplied with. */
+typedef struct piece {
+    void *packed;
+    void *owned;       /* rows collected from a tensor that mixes them, or NULL */
+    sqz_affine affine; /* rows of a quantized linear, when it is one of several in there */
+} piece;
+
 /* The packed linears of one block. */
 typedef struct block {
-    void *packed[ROLE_COUNT];
-    void *owned[ROLE_COUNT];      /* copy of a tensor that is misaligned in its file, or NULL */
-    uint8_t overlaid[ROLE_COUNT]; /* its arrays are the overlay's */
+    piece *pieces; /* [family_slots] */
+    struct source {
+        void *owned;      /* copy of a tensor that is misaligned or transposed, or NULL */
+        uint8_t overlaid; /* its arrays are the overlay's */
+    } *sources;           /* [model_linear_count] */
+    void *router_owned;
     int loaded;
 } block;
+
+/* Rotary tables: of all layers, or of the full ones and of the sliding ones. */
+enum { ROPE_FULL, ROPE_LOCAL, ROPE_TABLES };
 
 /* A ragged batch: sequence s owns the tokens first[s] .. first[s + 1] - 1.  Arrays belong to the
  * model and are reused. */
@@ -24,26 +37,29 @@ typedef struct batch {
     int64_t *past;     /* [sequences] tokens before the first one of this batch */
     int64_t *length;   /* [sequences] that dynamic RoPE scales for */
     int32_t *ids;      /* [tokens] */
-    int32_t *position; /* [tokens] rows of the rotary tables, by rope_prepare */
+    /* [tokens] rows of the tables of positions, by rope_prepare: of the rotary ones of full and of
+     * sliding layers, or (the first) of the learned table */
+    int32_t *position[ROPE_TABLES];
     void *kv;          /* NULL: every sequence starts here and is whole */
     int64_t cap_tokens, cap_sequences;
 } batch;
 
 typedef struct rope_tables {
-    float *freq;           /* [head_dim / 2] of the fixed part */
+    float *freq;           /* [rotary / 2] of the fixed part, then as many of the part that is not */
     double scale;          /* of cos and sin */
     int64_t rows;          /* fixed rows that are filled */
     int64_t capacity;      /* rows allocated */
-    void *cosines, *sines; /* device, [capacity, head_dim / 2] */
-    float *stage;          /* host, 2 x [capacity, head_dim / 2] */
+    void *cosines, *sines; /* device, [capacity, rotary / 2] */
+    float *stage;          /* host, 2 x [capacity, rotary / 2] */
 } rope_tables;
 
 typedef struct arena {
     void *handle;
     int64_t tokens;   /* it has room for */
     int64_t mlp_rows; /* rows that pass the MLP at once */
-    int64_t norm, q, k, v, att, gate,
-        up; /* byte offsets; x is at 0, gate and up overlay q ... att */
+    /* byte offsets; x is at 0; gate, up, route and routed overlay q ... att */
+    int64_t norm, q, k, v, att, gate, up;
+    int64_t route, routed; /* [mlp_rows, experts], [mlp_rows, hidden]: what the experts need */
 } arena;
 
 struct model {
@@ -57,8 +73,10 @@ struct model {
     int resident;
     model_config config;
 
-    sqz_weight embed; /* [vocab, hidden], dense */
-    void *embed_owned;
+    sqz_weight embed;     /* [vocab, hidden], dense */
+    sqz_weight positions; /* [context + offset, hidden], dense, of learned positions */
+    void *embed_owned, *positions_owned;
+    double embed_scale; /* 1 = none */
     sqz_weight head_weight;
     void *head_owned, *head; /* head: packed, or NULL */
     block *blocks;           /* [layers] */
@@ -66,13 +84,14 @@ struct model {
 
     void *vectors;
     int64_t layer_vectors; /* bytes of one layer's */
-    int64_t norm_offset[NORM_COUNT], bias_offset[ROLE_COUNT];
+    int64_t norm_offset[NORM_COUNT], bias_offset[SLOT_EXPERT]; /* bias -1: none */
 
     arena arena;
     void *logits;
     int64_t logit_rows; /* rows that one chunk of logits holds */
     batch batch;
-    rope_tables rope;
+    rope_tables rope[ROPE_TABLES];
+    struct routing *routing; /* experts.c; host memory */
     float *bounce; /* host copy for backends whose memory the host cannot see */
     int64_t bounce_bytes;
 
@@ -81,9 +100,26 @@ struct model {
     double tick_from, tick_span; /* part of the whole that the running function covers */
 };
 
+/* ---- dense.c --------------------------------------------------------------------------------- */
+int64_t element_bytes(int32_t dtype); /* of F32, BF16, F16 */
+/* A tensor of the expected shape and of a dtype that can be computed with.  *out is NULL when it is
+ * absent and may be. */
+sqz_status tensor_find(const model_config *, const checkpoint *, const char *name, int rank,
+                       const int64_t *shape, int optional, const st_tensor **out, sqz_error *err);
+/* The tensor that holds a linear's dense weight. */
+sqz_status linear_tensor(const model_config *, const checkpoint *, const linear_spec *,
+                         int optional, const st_tensor **out, sqz_error *err);
+/* A whole tensor as a [rows, cols] weight; see model_dense.  Elements that must be made anyway are
+ * made as `compute` takes them. */
+sqz_status dense_tensor(const st_tensor *, int64_t rows, int64_t cols, int32_t compute,
+                        sqz_weight *out, void **owned, sqz_error *err);
+sqz_status dense_linear(const model_config *, const checkpoint *, const linear_spec *,
+                        int32_t compute, sqz_weight *out, void **owned, sqz_error *err);
+
 /* ---- weights.c ------------------------------------------------------------------------------- */
 sqz_status weights_check(model *, sqz_error *err); /* every tensor's presence, shape and dtype */
 sqz_status weights_vectors(model *, sqz_error *err);
+int64_t vector_bytes(int64_t n); /* that a vector takes there */
 sqz_status block_acquire(model *, int64_t layer, sqz_error *err);
 void block_release(model *, int64_t layer); /* keeps it when the model is resident */
 void block_drop(model *, int64_t layer);
@@ -96,6 +132,17 @@ sqz_status rope_open(model *, sqz_error *err);
 void rope_close(model *);
 /* Fills b->position and makes sure that the tables hold those rows. */
 sqz_status rope_prepare(model *, batch *b, sqz_error *err);
+/* Whether a sequence of this length is rotated otherwise than a short one. */
+int rope_stretched(const model_config *, int64_t length);
+/* ERR_MODEL when the learned table has no such position. */
+sqz_status learned_check(const model *, int64_t position, sqz_error *err);
+
+/* ---- experts.c ------------------------------------------------------------------------------- */
+/* y [n, hidden], normed rows of a sparse layer, through its experts; their weighted sum is added to
+ * x [n, hidden]. */
+sqz_status experts_forward(model *, int64_t layer, int64_t n, sqz_mem y, sqz_mem x,
+                           model_capture capture, void *ctx, sqz_error *err);
+void experts_close(model *);
 
 /* ---- forward.c ------------------------------------------------------------------------------- */
 sqz_status device_failed(const model *, sqz_status, const char *what, sqz_error *err);
@@ -111,6 +158,10 @@ sqz_status batch_windows(model *, const int32_t *ids, int64_t n, int64_t window,
 sqz_status forward_block(model *, int64_t layer, model_capture capture, void *ctx, sqz_error *err);
 /* Embeds m->batch and runs all blocks: the residual stream is in x. */
 sqz_status forward_batch(model *, sqz_error *err);
+/* One packed linear; layer and slot name its bias. */
+sqz_status forward_linear(model *, int64_t layer, int64_t slot, int64_t tokens, sqz_mem x,
+                          sqz_mem y, int accumulate, sqz_error *err);
+sqz_mem forward_region(const model *, int64_t offset);
 sqz_mem forward_x(const model *, int64_t row);
 sqz_mem forward_norm(const model *, int64_t row);
 /* Final norm of n rows from one place of the arena to another (or in place). */

@@ -60,8 +60,7 @@ static int compare_requests(const void *pa, const void *pb, void *arg)
 
 static int stretched(const model *m, const sqz_loglik *r)
 {
-    return m->config.rope.kind == ROPE_DYNAMIC &&
-           r->n_context + r->n_continuation - 1 > m->config.context;
+    return rope_stretched(&m->config, r->n_context + r->n_continuation - 1);
 }
 
 static const sqz_loglik *request(const job *j, int64_t i)

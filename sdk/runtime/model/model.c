@@ -1,5 +1,6 @@
 /* model.c - opening and closing a model, and what it costs to read. */
 #include "model/internal.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,7 +21,11 @@ static const char *missing_operation(const sqz_hardware *hw)
                 {hw->attend != NULL, "attend"},     {hw->gate != NULL, "gate"},
                 {hw->score != NULL, "score"},       {hw->kv_new != NULL, "kv_new"},
                 {hw->kv_free != NULL, "kv_free"},   {hw->kv_append != NULL, "kv_append"},
-                {hw->describe != NULL, "describe"}, {hw->packed_bytes != NULL, "packed_bytes"}};
+                {hw->describe != NULL, "describe"}, {hw->packed_bytes != NULL, "packed_bytes"},
+                {hw->add != NULL, "add"},           {hw->layer_norm != NULL, "layer_norm"},
+                {hw->scale != NULL, "scale"},       {hw->activate != NULL, "activate"},
+                {hw->gather != NULL, "gather"},     {hw->softcap != NULL, "softcap"},
+                {hw->scatter != NULL, "scatter"}};
     for (size_t i = 0; i < sizeof need / sizeof *need; i++)
         if (!need[i].there) return need[i].name;
     return NULL;
@@ -49,6 +54,14 @@ static sqz_status open_options(model *m, const model_options *o, sqz_error *err)
     return st ? device_failed(m, st, "describe", err) : SQZ_OK;
 }
 
+static float bf16_value(uint16_t half)
+{
+    uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 static sqz_status open_parts(model *m, const model_options *o, sqz_error *err)
 {
     sqz_status st = open_options(m, o, err);
@@ -59,11 +72,20 @@ static sqz_status open_parts(model *m, const model_options *o, sqz_error *err)
                        "%s: the weights are quantized (quant_method %s); open the folder with a "
                        "format plugin that reads it",
                        m->ck->dir, m->config.quant_method);
+    if (m->config.attn_softcap > 0 && !(m->hw->features & SQZ_HARDWARE_SOFTCAP))
+        return err_set(err, SQZ_E_UNSUPPORTED,
+                       "model: backend %s is older than soft-capped attention, which family %s "
+                       "needs",
+                       m->info.name, m->config.family->type);
+    model_config_bind(&m->config, m->ck);
     m->blocks = calloc((size_t)m->config.layers, sizeof *m->blocks);
     if (!m->blocks) return err_set(err, SQZ_E_NOMEM, "model: no memory for its blocks");
     st = weights_check(m, err);
     if (!st) st = weights_vectors(m, err);
     if (!st) st = rope_open(m, err);
+    m->embed_scale = m->config.family->embed_scaled ? sqrt((double)m->config.hidden) : 1;
+    if (m->compute == SQZ_BF16) /* as transformers does when it computes in that dtype */
+        m->embed_scale = (double)bf16_value(f32_to_bf16((float)m->embed_scale));
     for (int64_t l = 0; l < m->config.layers && !st && m->resident; l++)
         st = block_acquire(m, l, err);
     return st;
@@ -93,6 +115,7 @@ void model_close(model *m)
     if (m->logits) m->hw->release(m->dev, m->logits);
     free(m->blocks);
     free(m->embed_owned);
+    free(m->positions_owned);
     free(m->head_owned);
     free(m->bounce);
     free(m->batch.first);
@@ -100,7 +123,8 @@ void model_close(model *m)
     free(m->batch.past);
     free(m->batch.length);
     free(m->batch.ids);
-    free(m->batch.position);
+    for (int i = 0; i < ROPE_TABLES; i++) free(m->batch.position[i]);
+    experts_close(m);
     model_config_free(&m->config);
     free(m);
 }
@@ -110,14 +134,28 @@ const model_config *model_get_config(const model *m)
     return &m->config;
 }
 
+/* Of one loaded block; of its experts the share that a token meets. */
+static int64_t block_bytes(model *m, const block *b)
+{
+    int64_t bytes = 0, experts = 0;
+    for (int64_t i = 0, n = family_slots(&m->config); i < n; i++) {
+        if (!b->pieces[i].packed) continue;
+        int64_t one = m->hw->packed_bytes(m->dev, b->pieces[i].packed);
+        *(i < SLOT_EXPERT ? &bytes : &experts) += one;
+    }
+    if (m->config.experts)
+        bytes += (int64_t)((double)experts * (double)m->config.experts_per_token /
+                           (double)m->config.experts);
+    return bytes;
+}
+
 int64_t model_weight_bytes(model *m)
 {
     if (m->weight_bytes) return m->weight_bytes;
     int64_t bytes = 0;
     for (int64_t l = 0; l < m->config.layers; l++) {
         if (block_acquire(m, l, NULL)) return 0;
-        for (int i = 0; i < ROLE_COUNT; i++)
-            bytes += m->hw->packed_bytes(m->dev, m->blocks[l].packed[i]);
+        bytes += block_bytes(m, &m->blocks[l]);
         block_release(m, l);
     }
     if (head_acquire(m, NULL)) return 0;

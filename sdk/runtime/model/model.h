@@ -11,13 +11,16 @@
 #include <sqz/hardware.h>
 
 /* ---- configuration --------------------------------------------------------------------------- */
-typedef enum rope_kind { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN } rope_kind;
+typedef enum rope_kind {
+    ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN, ROPE_LONGROPE
+} rope_kind;
 typedef struct rope_config {
     rope_kind kind;
     double theta, factor, low_freq_factor, high_freq_factor;
     double beta_fast, beta_slow, attention_factor /* 0 = derive */, mscale, mscale_all_dim;
     int truncate;
     int64_t original_context;
+    float *short_factor, *long_factor; /* [rotary / 2] of longrope, owned by the model_config */
 } rope_config;
 
 typedef struct model_config {
@@ -27,9 +30,20 @@ typedef struct model_config {
     double norm_eps;
     int32_t act;          /* SQZ_ACT_... */
     int qkv_bias, o_bias, mlp_bias, qk_norm, tied;
+    int final_norm;       /* 0: the last block's output goes to the head as it is */
+    int post_norm;        /* norms follow the residual additions instead of leading the halves */
+    int parallel;         /* attention and MLP read the same input */
+    double attn_scale, attn_softcap, final_softcap; /* caps 0 = none */
+    int attn_scale_by_layer;                        /* divided by the layer's number from 1 */
     int64_t window;       /* sliding window, 0 = none */
     uint8_t *sliding;     /* [layers] 1 where the window applies */
+    int64_t rotary;       /* leading entries of a head that are rotated; 0: learned positions */
     rope_config rope;
+    double local_theta;   /* of the sliding layers' own, unscaled rotation; 0: they share rope */
+    int64_t experts, experts_per_token, expert_ffn; /* experts 0 = none */
+    int norm_topk;        /* weights of the chosen experts are made to sum to 1 */
+    uint8_t *sparse;      /* [layers] 1 where experts take the MLP's place, or NULL */
+    int rootless, fused_experts; /* how the checkpoint spells names: model_config_bind */
     int32_t bos, eos[8];  /* -1 / none */
     int n_eos;
     int32_t dtype;        /* of the checkpoint: SQZ_BF16 ... */
@@ -40,19 +54,44 @@ typedef struct model_config {
  * the list of known ones. */
 sqz_status model_config_parse(const char *json, const char *name, model_config *out, sqz_error *err);
 void model_config_free(model_config *);
+/* Adapts the names to those that the checkpoint uses. */
+void model_config_bind(model_config *, const checkpoint *);
 /* Parameters in total and in the linears of the blocks. */
 int64_t model_parameters(const model_config *, int64_t *in_block_linears);
 
-/* The linears of one block, in forward order (q k v o gate up down). */
+/* The linears of one block that methods change, in forward order.  An expert's are named as files
+ * with one tensor per expert name them, whatever this checkpoint does. */
 typedef struct linear_spec {
-    char module[128];     /* "model.layers.3.mlp.up_proj" */
-    const char *role;     /* "up" */
-    const char *input;    /* which activation it reads: "attn_in", "attn_out", "mlp_in", "mlp_mid" */
-    int64_t rows, cols;
+    char module[128];  /* "model.layers.3.mlp.up_proj" */
+    const char *role;  /* "q", "k", "v", "qkv", "o", "gate", "up", "gate_up" or "down" */
+    char input[32];    /* which activation it reads: "attn_in", "attn_out", "mlp_in", "mlp_mid",
+                          "expert.7.in", "expert.7.mid" */
+    int64_t rows, cols; /* out features, in features */
     int has_bias;
+    int32_t expert;     /* -1: of the layer itself */
+    /* where the dense weight lies in the checkpoint */
+    char tensor[136];
+    int transposed;       /* the tensor is [cols, rows] */
+    int64_t first_row;    /* in a tensor of several experts that is read as [tensor_rows, cols] */
+    int64_t tensor_rows;  /* 0: the tensor is this linear's own */
+    int index;            /* private to model/ */
 } linear_spec;
-enum { MODEL_MAX_LINEARS = 16 };
-int model_linears(const model_config *, int64_t layer, linear_spec out[MODEL_MAX_LINEARS]);
+/* What a tensor beside the experts is called in a checkpoint with one tensor per expert; 0 when it
+ * keeps its name. */
+int model_tensor_name(const model_config *, const char *stored, char *name, size_t bytes);
+int64_t model_linear_count(const model_config *, int64_t layer);
+void model_linear(const model_config *, int64_t layer, int64_t i, linear_spec *out);
+/* The dense weight of a linear in the checkpoint as a [rows, cols] matrix.  *owned receives the copy
+ * (malloc) that a transposed, packed or misaligned tensor needs, else NULL: the data lie in the
+ * mapping.
+ * ERR_MODEL by name when it is missing or has another shape or dtype. */
+sqz_status model_dense(const model_config *, const checkpoint *, const linear_spec *,
+                       sqz_weight *out, void **owned, sqz_error *err);
+/* The same as float32 into out [rows, cols]. */
+sqz_status model_dense_values(const model_config *, const checkpoint *, const linear_spec *,
+                              float *out, sqz_error *err);
+/* Its pages may leave memory again. */
+void model_dense_done(const checkpoint *, const linear_spec *);
 /* Bytes of the second moments of all linears' inputs as they are kept: upper triangles in float32,
  * one for the linears of a block that share an input. */
 int64_t model_moment_bytes(const model_config *);
@@ -98,7 +137,8 @@ typedef int (*model_capture)(void *ctx, int64_t layer, const char *input, int64_
 /* Hidden states of n independent windows of equal length, kept outside so that one block at a time
  * can be streamed over all of them: hidden is host memory [n * window, H] float32.
  * Embedding: */
-sqz_status model_embed(model *, const int32_t *ids, int64_t tokens, float *hidden, sqz_error *err);
+sqz_status model_embed(model *, const int32_t *ids, int64_t windows, int64_t window, float *hidden,
+                       sqz_error *err);
 /* One block, in place.  capture may be NULL. */
 sqz_status model_block(model *, int64_t layer, int64_t windows, int64_t window, float *hidden,
                        model_capture capture, void *ctx, sqz_error *err);

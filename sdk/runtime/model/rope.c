@@ -1,9 +1,11 @@
 /* rope.c - rotary frequencies and the tables of cosines and sines.
  *
- * All kinds but `dynamic` have one fixed table that grows with the longest position seen.  Dynamic
- * NTK scaling depends on the length of the sequence once that exceeds the context: like
- * transformers, each call rotates its new tokens for the length reached so far and leaves cached
- * keys as they are.  Rows of such sequences are made anew for each batch, behind the fixed ones.
+ * All kinds but `dynamic` and `longrope` have one fixed table that grows with the longest position
+ * seen.  Dynamic NTK scaling depends on the length of the sequence once that exceeds the context,
+ * and longrope takes its long factors once the original context is exceeded: like transformers,
+ * each call rotates its new tokens for the length reached so far and leaves cached keys as they
+ * are.  Rows of such sequences are made anew for each batch, behind the fixed ones.
+ * Where sliding layers rotate by a base of their own, they have a second table.
  * Angles are float32 products and cos/sin float32 values, as in transformers. */
 #include "model/internal.h"
 #include <math.h>
@@ -11,7 +13,8 @@
 #include <string.h>
 
 /* ---- frequencies -------------------------------------------------------------------------------
- * d: head_dim; f_i = theta^(-2i/d); O: original context; M: context.  (formats 2.2) */
+ * d: rotated entries of a head; f_i = theta^(-2i/d); O: original context; M: context. (formats 2.2)
+ */
 static void plain(double theta, int64_t d, float *freq)
 {
     for (int64_t i = 0; i < d / 2; i++)
@@ -64,51 +67,88 @@ static double yarn_scale(double factor, double mscale)
 
 static double attention_scale(const rope_config *r)
 {
-    if (r->kind != ROPE_YARN) return 1;
+    if (r->kind != ROPE_YARN && r->kind != ROPE_LONGROPE) return 1;
     if (r->attention_factor > 0) return r->attention_factor;
+    if (r->kind == ROPE_LONGROPE)
+        return r->factor <= 1 || r->original_context < 2
+                   ? 1
+                   : sqrt(1 + log(r->factor) / log((double)r->original_context));
     if (r->mscale > 0 && r->mscale_all_dim > 0)
         return yarn_scale(r->factor, r->mscale) / yarn_scale(r->factor, r->mscale_all_dim);
     return yarn_scale(r->factor, 1);
 }
 
-static void dynamic(const model_config *c, int64_t length, float *freq)
+static void divided(const float *by, int64_t half, float *freq)
 {
-    double d = (double)c->head_dim, factor = c->rope.factor;
-    double stretch = factor * (double)length / (double)c->context - (factor - 1);
-    plain(c->rope.theta * pow(stretch, d / (d - 2)), c->head_dim, freq);
+    for (int64_t i = 0; i < half; i++) freq[i] = (float)(freq[i] / by[i]);
+}
+
+/* Of a sequence that is longer than the fixed table is for. */
+static void stretch(const model_config *c, int64_t length, float *freq)
+{
+    if (c->rope.kind == ROPE_LONGROPE) {
+        plain(c->rope.theta, c->rotary, freq);
+        divided(c->rope.long_factor, c->rotary / 2, freq);
+        return;
+    }
+    double d = (double)c->rotary, factor = c->rope.factor;
+    double by = factor * (double)length / (double)c->context - (factor - 1);
+    plain(c->rope.theta * pow(by, d / (d - 2)), c->rotary, freq);
+}
+
+static int has_local(const model_config *c)
+{
+    return c->rotary && c->local_theta > 0;
 }
 
 sqz_status rope_open(model *m, sqz_error *err)
 {
     const model_config *c = &m->config;
-    int64_t half = c->head_dim / 2;
-    m->rope.freq = malloc((size_t)half * 2 * sizeof(float));
-    if (!m->rope.freq) return err_set(err, SQZ_E_NOMEM, "model: no memory for the rotary tables");
-    plain(c->rope.theta, c->head_dim, m->rope.freq);
+    int64_t half = c->rotary / 2;
+    for (int k = 0; k < ROPE_TABLES && c->rotary; k++) {
+        m->rope[k].freq = malloc((size_t)half * 2 * sizeof(float));
+        if (!m->rope[k].freq)
+            return err_set(err, SQZ_E_NOMEM, "model: no memory for the rotary tables");
+        plain(k == ROPE_LOCAL ? c->local_theta : c->rope.theta, c->rotary, m->rope[k].freq);
+        m->rope[k].scale = 1;
+        if (!has_local(c)) break;
+    }
+    if (!c->rotary) return SQZ_OK;
+    float *freq = m->rope[ROPE_FULL].freq;
     if (c->rope.kind == ROPE_LINEAR)
-        for (int64_t i = 0; i < half; i++)
-            m->rope.freq[i] = (float)(m->rope.freq[i] / c->rope.factor);
-    if (c->rope.kind == ROPE_LLAMA3) llama3(&c->rope, c->head_dim, m->rope.freq);
-    if (c->rope.kind == ROPE_YARN) yarn(&c->rope, c->head_dim, m->rope.freq);
-    m->rope.scale = attention_scale(&c->rope);
+        for (int64_t i = 0; i < half; i++) freq[i] = (float)(freq[i] / c->rope.factor);
+    if (c->rope.kind == ROPE_LLAMA3) llama3(&c->rope, c->rotary, freq);
+    if (c->rope.kind == ROPE_YARN) yarn(&c->rope, c->rotary, freq);
+    if (c->rope.kind == ROPE_LONGROPE) divided(c->rope.short_factor, half, freq);
+    m->rope[ROPE_FULL].scale = attention_scale(&c->rope);
     return SQZ_OK;
 }
 
 void rope_close(model *m)
 {
-    free(m->rope.freq);
-    free(m->rope.stage);
-    if (m->rope.cosines) m->hw->release(m->dev, m->rope.cosines);
-    if (m->rope.sines) m->hw->release(m->dev, m->rope.sines);
-    m->rope = (rope_tables){0};
+    for (int k = 0; k < ROPE_TABLES; k++) {
+        free(m->rope[k].freq);
+        free(m->rope[k].stage);
+        if (m->rope[k].cosines) m->hw->release(m->dev, m->rope[k].cosines);
+        if (m->rope[k].sines) m->hw->release(m->dev, m->rope[k].sines);
+        m->rope[k] = (rope_tables){0};
+    }
+}
+
+sqz_status learned_check(const model *m, int64_t position, sqz_error *err)
+{
+    if (position < m->config.context) return SQZ_OK;
+    return err_set(err, ERR_MODEL,
+                   "position %lld: this model learned only %lld positions; use shorter windows or "
+                   "prompts",
+                   (long long)position, (long long)m->config.context);
 }
 
 /* ---- tables ---------------------------------------------------------------------------------- */
-static sqz_status reserve(model *m, int64_t rows, sqz_error *err)
+static sqz_status reserve(model *m, rope_tables *t, int64_t rows, sqz_error *err)
 {
-    rope_tables *t = &m->rope;
     if (rows <= t->capacity) return SQZ_OK;
-    int64_t half = m->config.head_dim / 2, capacity = 512;
+    int64_t half = m->config.rotary / 2, capacity = 512;
     while (capacity < rows) capacity *= 2;
     if (t->cosines) m->hw->release(m->dev, t->cosines);
     if (t->sines) m->hw->release(m->dev, t->sines);
@@ -128,11 +168,10 @@ static sqz_status reserve(model *m, int64_t rows, sqz_error *err)
 }
 
 /* Table rows row .. row + n - 1 for positions from `position`. */
-static sqz_status fill(model *m, int64_t row, int64_t n, int64_t position, const float *freq,
-                       sqz_error *err)
+static sqz_status fill(model *m, rope_tables *t, int64_t row, int64_t n, int64_t position,
+                       const float *freq, sqz_error *err)
 {
-    rope_tables *t = &m->rope;
-    int64_t half = m->config.head_dim / 2;
+    int64_t half = m->config.rotary / 2;
     float *cosines = t->stage + row * half, *sines = cosines + t->capacity * half;
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < half; j++) {
@@ -148,9 +187,10 @@ static sqz_status fill(model *m, int64_t row, int64_t n, int64_t position, const
     return st ? device_failed(m, st, "upload of the rotary tables", err) : SQZ_OK;
 }
 
-static int stretched(const model *m, int64_t length)
+int rope_stretched(const model_config *c, int64_t length)
 {
-    return m->config.rope.kind == ROPE_DYNAMIC && length > m->config.context;
+    if (c->rope.kind == ROPE_LONGROPE) return length > c->rope.original_context;
+    return c->rope.kind == ROPE_DYNAMIC && length > c->context;
 }
 
 /* Whether sequence s can use the rows made for the one before it. */
@@ -160,40 +200,71 @@ static int same_rows(const batch *b, int64_t s)
            b->first[s + 1] - b->first[s] == b->first[s] - b->first[s - 1];
 }
 
-sqz_status rope_prepare(model *m, batch *b, sqz_error *err)
+static int needs_own_rows(const model *m, const rope_tables *t, const batch *b, int64_t s)
 {
-    int64_t fixed = m->rope.rows, extra = 0;
+    return t == &m->rope[ROPE_FULL] && rope_stretched(&m->config, b->length[s]);
+}
+
+static sqz_status fixed_rows(model *m, rope_tables *t, int64_t rows, int64_t extra, sqz_error *err)
+{
+    sqz_status st = reserve(m, t, rows + extra, err);
+    if (st || rows <= t->rows) return st;
+    /* Up to the capacity, so that a growing sequence does not come here at every step. */
+    if (!extra) rows = t->capacity;
+    st = fill(m, t, t->rows, rows - t->rows, t->rows, t->freq, err);
+    if (!st) t->rows = rows;
+    return st;
+}
+
+static sqz_status prepare_table(model *m, rope_tables *t, batch *b, int32_t *position,
+                                sqz_error *err)
+{
+    int64_t fixed = t->rows, extra = 0;
     for (int64_t s = 0; s < b->sequences; s++) {
         int64_t n = b->first[s + 1] - b->first[s];
-        if (!stretched(m, b->length[s])) {
+        if (!needs_own_rows(m, t, b, s)) {
             if (b->past[s] + n > fixed) fixed = b->past[s] + n;
         } else if (!same_rows(b, s)) {
             extra += n;
         }
     }
-    sqz_status st = reserve(m, fixed + extra, err);
+    sqz_status st = fixed_rows(m, t, fixed, extra, err);
     if (st) return st;
-    if (fixed > m->rope.rows) {
-        /* Up to the capacity, so that a growing sequence does not come here at every step. */
-        if (!extra) fixed = m->rope.capacity;
-        st = fill(m, m->rope.rows, fixed - m->rope.rows, m->rope.rows, m->rope.freq, err);
-        if (st) return st;
-        m->rope.rows = fixed;
-    }
-    int64_t next = m->rope.rows, row = 0;
-    float *freq = m->rope.freq + m->config.head_dim / 2;
+    int64_t next = t->rows, row = 0;
+    float *freq = t->freq + m->config.rotary / 2;
     for (int64_t s = 0; s < b->sequences; s++) {
         int64_t n = b->first[s + 1] - b->first[s];
-        if (!stretched(m, b->length[s])) {
+        if (!needs_own_rows(m, t, b, s)) {
             row = b->past[s];
         } else if (!same_rows(b, s)) {
-            dynamic(&m->config, b->length[s], freq);
-            st = fill(m, next, n, b->past[s], freq, err);
+            stretch(&m->config, b->length[s], freq);
+            st = fill(m, t, next, n, b->past[s], freq, err);
             if (st) return st;
             row = next;
             next += n;
         }
-        for (int64_t i = 0; i < n; i++) b->position[b->first[s] + i] = (int32_t)(row + i);
+        for (int64_t i = 0; i < n; i++) position[b->first[s] + i] = (int32_t)(row + i);
     }
     return SQZ_OK;
+}
+
+/* Rows of the learned table; it ends somewhere. */
+static sqz_status learned_rows(const model *m, batch *b, sqz_error *err)
+{
+    for (int64_t s = 0; s < b->sequences; s++)
+        for (int64_t t = b->first[s]; t < b->first[s + 1]; t++) {
+            int64_t position = b->past[s] + t - b->first[s];
+            sqz_status st = learned_check(m, position, err);
+            if (st) return st;
+            b->position[0][t] = (int32_t)(position + m->config.family->position_offset);
+        }
+    return SQZ_OK;
+}
+
+sqz_status rope_prepare(model *m, batch *b, sqz_error *err)
+{
+    if (!m->config.rotary) return learned_rows(m, b, err);
+    sqz_status st = prepare_table(m, &m->rope[ROPE_FULL], b, b->position[ROPE_FULL], err);
+    if (st || !has_local(&m->config)) return st;
+    return prepare_table(m, &m->rope[ROPE_LOCAL], b, b->position[ROPE_LOCAL], err);
 }

@@ -54,7 +54,7 @@ static sqz_status hidden_states(model *m, const int32_t *ids, int64_t b, int64_t
 {
     int64_t n = b * t * m->config.hidden, width = m->config.hidden;
     sqz_status st = ids_check(m, ids, b * t, err);
-    if (!st) st = model_embed(m, ids, b * t, out, err);
+    if (!st) st = model_embed(m, ids, b, t, out, err);
     for (int64_t l = 0; l < m->config.layers && !st; l++) {
         memcpy(out + (l + 1) * n, out + l * n, (size_t)n * sizeof *out);
         st = model_block(m, l, b, t, out + (l + 1) * n, NULL, NULL, err);

@@ -262,6 +262,24 @@ static sqz_status ref_norm(void *dev, const sqz_op_norm *op)
     return SQZ_OK;
 }
 
+static sqz_status ref_layer_norm(void *dev, const sqz_op_layer_norm *op)
+{
+    (void)dev;
+    const float *weight = at(&op->weight), *bias = at(&op->bias);
+    for (int64_t r = 0; r < op->rows; r++) {
+        const float *x = at(&op->x) + r * op->n;
+        float *y = at(&op->y) + r * op->n;
+        double mean = 0, squares = 0;
+        for (int64_t i = 0; i < op->n; i++) mean += x[i];
+        mean /= (double)op->n;
+        for (int64_t i = 0; i < op->n; i++) squares += (x[i] - mean) * (x[i] - mean);
+        double inverse = 1 / sqrt(squares / (double)op->n + op->eps);
+        for (int64_t i = 0; i < op->n; i++)
+            y[i] = (float)((x[i] - mean) * inverse * weight[i] + (bias ? bias[i] : 0));
+    }
+    return SQZ_OK;
+}
+
 static sqz_status ref_rope(void *dev, const sqz_op_rope *op)
 {
     (void)dev;
@@ -299,6 +317,51 @@ static sqz_status ref_gate(void *dev, int32_t act, int64_t n, const sqz_mem *gat
     (void)dev;
     if (act < SQZ_ACT_SILU || act > SQZ_ACT_RELU) return SQZ_E_UNSUPPORTED;
     for (int64_t i = 0; i < n; i++) at(y)[i] = (float)(activate(act, at(gate)[i]) * at(up)[i]);
+    return SQZ_OK;
+}
+
+static sqz_status ref_activate(void *dev, int32_t act, int64_t n, const sqz_mem *x,
+                               const sqz_mem *y)
+{
+    (void)dev;
+    if (act < SQZ_ACT_SILU || act > SQZ_ACT_RELU) return SQZ_E_UNSUPPORTED;
+    for (int64_t i = 0; i < n; i++) at(y)[i] = (float)activate(act, at(x)[i]);
+    return SQZ_OK;
+}
+
+static sqz_status ref_scale(void *dev, int64_t n, double by, const sqz_mem *y)
+{
+    (void)dev;
+    for (int64_t i = 0; i < n; i++) at(y)[i] = (float)(at(y)[i] * by);
+    return SQZ_OK;
+}
+
+static sqz_status ref_softcap(void *dev, int64_t n, double cap, const sqz_mem *y)
+{
+    (void)dev;
+    if (!(cap > 0)) return SQZ_E_INVALID;
+    for (int64_t i = 0; i < n; i++) at(y)[i] = (float)(cap * tanh(at(y)[i] / cap));
+    return SQZ_OK;
+}
+
+static sqz_status ref_gather(void *dev, int64_t n, int64_t width, const int64_t *rows,
+                             const sqz_mem *x, const sqz_mem *y)
+{
+    (void)dev;
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t i = 0; i < width; i++) at(y)[r * width + i] = at(x)[rows[r] * width + i];
+    return SQZ_OK;
+}
+
+static sqz_status ref_scatter(void *dev, int64_t n, int64_t width, const int64_t *rows,
+                              const float *weight, const sqz_mem *x, const sqz_mem *y)
+{
+    (void)dev;
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t i = 0; i < width; i++) {
+            float *to = at(y) + rows[r] * width + i;
+            *to = (float)(*to + (double)weight[r] * at(x)[r * width + i]);
+        }
     return SQZ_OK;
 }
 
@@ -402,11 +465,12 @@ static void attend_row(const sqz_op_attend *op, const float *q, const float *k, 
                        int64_t stride, int64_t self, double *weight /* [self + 1] */, float *y)
 {
     int64_t low = op->window && self - op->window + 1 > 0 ? self - op->window + 1 : 0;
-    double top = -INFINITY, total = 0;
+    double top = -INFINITY, total = 0, cap = SQZ_HAS(op, sqz_op_attend, softcap) ? op->softcap : 0;
     for (int64_t j = low; j <= self; j++) {
         double dot = 0;
         for (int64_t i = 0; i < op->head_dim; i++) dot += (double)q[i] * k[j * stride + i];
         weight[j] = dot * op->scale;
+        if (cap > 0) weight[j] = cap * tanh(weight[j] / cap);
         top = weight[j] > top ? weight[j] : top;
     }
     for (int64_t j = low; j <= self; j++) total += weight[j] = exp(weight[j] - top);
@@ -644,6 +708,13 @@ static const sqz_hardware table = {
     .inverse_factor = ref_inverse_factor,
     .measure = ref_measure,
     .reverse_cholesky = ref_reverse_cholesky,
+    .features = SQZ_HARDWARE_SOFTCAP,
+    .layer_norm = ref_layer_norm,
+    .activate = ref_activate,
+    .scale = ref_scale,
+    .softcap = ref_softcap,
+    .gather = ref_gather,
+    .scatter = ref_scatter,
 };
 
 const sqz_hardware *reference_hardware(void)
@@ -675,6 +746,7 @@ void hardware_complete(const sqz_hardware *backend, sqz_hardware *out)
         done.kv_append = b.kv_append;
         done.kv_copy = b.kv_copy;
         done.attend = b.attend;
+        done.features = b.features;
     }
 #define TAKE(row) done.row = b.row ? b.row : done.row
     TAKE(describe);
@@ -692,6 +764,12 @@ void hardware_complete(const sqz_hardware *backend, sqz_hardware *out)
     TAKE(inverse_factor);
     TAKE(measure);
     TAKE(reverse_cholesky);
+    TAKE(layer_norm);
+    TAKE(activate);
+    TAKE(scale);
+    TAKE(softcap);
+    TAKE(gather);
+    TAKE(scatter);
 #undef TAKE
     *out = done;
 }
