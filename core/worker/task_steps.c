@@ -439,17 +439,17 @@ static double step_bytes(const step_run *r)
     double bits = json_num(r->with, "bits", 16), group = json_num(r->with, "group_size", 128);
     double bytes = 0;
     const cJSON *rule;
-    linear_spec specs[MODEL_MAX_LINEARS];
     cJSON_ArrayForEach(rule, r->rules) bits =
         fmax(bits, json_num(json_get(rule, "with"), "bits", bits));
-    for (int64_t l = 0; l < r->subject->config.layers; l++) {
-        int n = model_linears(&r->subject->config, l, specs);
-        for (int k = 0; k < n; k++) {
-            double rows = (double)specs[k].rows, cols = (double)specs[k].cols;
+    const model_config *c = &r->subject->config;
+    for (int64_t l = 0; l < c->layers; l++)
+        for (int64_t k = 0, n = model_linear_count(c, l); k < n; k++) {
+            linear_spec spec;
+            model_linear(c, l, k, &spec);
+            double rows = (double)spec.rows, cols = (double)spec.cols;
             double groups = group > 0 ? ceil(cols / group) : 1;
             bytes += rows * cols * bits / 8 + rows * groups * (2 + bits / 8);
         }
-    }
     return bytes;
 }
 

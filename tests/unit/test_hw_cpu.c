@@ -573,6 +573,118 @@ START_TEST(gate)
 }
 END_TEST
 
+START_TEST(layer_norm)
+{
+    static const int64_t widths[] = {1, 7, 63, 64, 129, 172, 256};
+    for (int a = 0; a < 14; a++) {
+        int64_t n = widths[a % 7];
+        float *x = fresh(3 * n), *weight = fresh(n), *bias = fresh(n), *z = fresh(3 * n);
+        for (int64_t k = n; k < 2 * n; k++) x[k] += 100; /* a mean far above the deviations */
+        sqz_op_layer_norm op = {.struct_size = sizeof op,
+                                .rows = 3,
+                                .n = n,
+                                .x = mem(x),
+                                .y = mem(z),
+                                .weight = mem(weight),
+                                .bias = mem(a < 7 ? bias : NULL),
+                                .eps = 1e-5};
+        ref->layer_norm(NULL, &op);
+        for (int i = 0; i < n_devices; i++) {
+            float *y = copy_of(x, 3 * n); /* in place */
+            op.x = op.y = mem(y);
+            ck_assert_int_eq(hw->layer_norm(devices[i].dev, &op), SQZ_OK);
+            op.x = mem(x);
+            op.y = mem(z);
+            /* The mean is off by half a unit of itself or so; one value alone is all mean, and
+             * 1 / sqrt(eps) = 316 times its rounding. */
+            for (int64_t k = 0; k < 3 * n; k++) {
+                double mean = k / n == 1 ? 100 : 1, gain = n == 1 ? 320 : 8;
+                NEAR(y[k], z[k], (12 + sqrt((double)n)) * 0x1p-24 * (2 + gain * mean));
+            }
+            free(y);
+        }
+        free(x);
+        free(weight);
+        free(bias);
+        free(z);
+    }
+}
+END_TEST
+
+/* An activation alone is the gated one with a factor of 1. */
+START_TEST(activate)
+{
+    enum { N = 1003 };
+    float *x = fresh(N), *one = fresh(N), *z = fresh(N), *y = fresh(N), *w = fresh(N);
+    for (int i = 0; i < N; i++) x[i] *= i < 600 ? 8 : 120, one[i] = 1;
+    sqz_mem mx = mem(x), m1 = mem(one), mz = mem(z), my = mem(y), mw = mem(w);
+    for (int32_t act = SQZ_ACT_SILU; act <= SQZ_ACT_RELU; act++) {
+        ref->activate(NULL, act, N, &mx, &mz);
+        for (int i = 0; i < n_devices; i++) {
+            ck_assert_int_eq(hw->activate(devices[i].dev, act, N, &mx, &my), SQZ_OK);
+            ck_assert_int_eq(hw->gate(devices[i].dev, act, N, &mx, &m1, &mw), SQZ_OK);
+            for (int k = 0; k < N; k++) {
+                NEAR(y[k], w[k], 0x1p-23 * fabs(w[k]));
+                NEAR(y[k], z[k], 1e-5 * fabs(z[k]) + 1e-5);
+            }
+        }
+    }
+    ck_assert_int_eq(hw->activate(devices[0].dev, 9, N, &mx, &my), SQZ_E_UNSUPPORTED);
+    ck_assert_int_eq(ref->activate(NULL, 9, N, &mx, &my), SQZ_E_UNSUPPORTED);
+    free(x), free(one), free(z), free(y), free(w);
+}
+END_TEST
+
+START_TEST(scaled_and_capped)
+{
+    static const int64_t sizes[] = {1, 7, 16, 33, 1003, 70001};
+    for (int a = 0; a < 6; a++) {
+        int64_t n = sizes[a];
+        float *x = fresh(n), *z = copy_of(x, n);
+        for (int64_t i = 0; i < n; i++) z[i] = x[i] *= i % 3 ? 40 : 4000;
+        sqz_mem mz = mem(z);
+        ck_assert_int_eq(ref->softcap(NULL, n, 30, &mz), SQZ_OK);
+        ck_assert_int_eq(ref->scale(NULL, n, 45.25, &mz), SQZ_OK);
+        for (int i = 0; i < n_devices; i++) {
+            float *y = copy_of(x, n);
+            sqz_mem my = mem(y);
+            ck_assert_int_eq(hw->softcap(devices[i].dev, n, 30, &my), SQZ_OK);
+            for (int64_t k = 0; k < n; k++) NEAR(y[k], 30 * tanh(x[k] / 30.0), 30 * 4 * 0x1p-24);
+            ck_assert_int_eq(hw->scale(devices[i].dev, n, 45.25, &my), SQZ_OK);
+            for (int64_t k = 0; k < n; k++) NEAR(y[k], z[k], 30 * 45.25 * 5 * 0x1p-24);
+            free(y);
+        }
+        ck_assert_int_eq(hw->softcap(devices[0].dev, n, 0, &mz), SQZ_E_INVALID);
+        free(x), free(z);
+    }
+}
+END_TEST
+
+START_TEST(rows_moved)
+{
+    static const int64_t widths[] = {1, 7, 64, 129, 3000};
+    static const int64_t rows[] = {4, 0, 11, 7};
+    static const float weight[] = {0.25f, 1, -3, 0.1f};
+    for (int a = 0; a < 5; a++) {
+        int64_t w = widths[a];
+        float *x = fresh(12 * w), *base = fresh(12 * w), *z = copy_of(base, 12 * w);
+        sqz_mem mx = mem(x), mz = mem(z);
+        ck_assert_int_eq(ref->scatter(NULL, 4, w, rows, weight, &mx, &mz), SQZ_OK);
+        for (int i = 0; i < n_devices; i++) {
+            float *y = copy_of(base, 12 * w), *got = fresh(4 * w);
+            sqz_mem my = mem(y), mg = mem(got);
+            ck_assert_int_eq(hw->scatter(devices[i].dev, 4, w, rows, weight, &mx, &my), SQZ_OK);
+            for (int64_t k = 0; k < 12 * w; k++) NEAR(y[k], z[k], 4 * 0x1p-24);
+            ck_assert_int_eq(hw->gather(devices[i].dev, 4, w, rows, &mx, &mg), SQZ_OK);
+            for (int r = 0; r < 4; r++)
+                ck_assert(!memcmp(got + r * w, x + rows[r] * w, (size_t)w * sizeof *x));
+            free(y), free(got);
+        }
+        free(x), free(base), free(z);
+    }
+}
+END_TEST
+
 START_TEST(add)
 {
     enum { N = 100003 };
@@ -644,7 +756,7 @@ static double attend_tolerance(int64_t dim, double scale, int64_t keys)
     return 2 * sum_tolerance(dim, (double)dim / 3 * scale) + (16 + sqrt((double)keys)) * 0x1p-24;
 }
 
-static void check_attend(int64_t heads, int64_t kv_heads, int64_t dim, int64_t window)
+static void check_attend(int64_t heads, int64_t kv_heads, int64_t dim, int64_t window, double cap)
 {
     static const int64_t first[] = {0, 1, 8, 8, 71, 200, 500, 502};
     enum { SEQUENCES = 7, TOKENS = 502 };
@@ -662,14 +774,17 @@ static void check_attend(int64_t heads, int64_t kv_heads, int64_t dim, int64_t w
                         .q = mem(q),
                         .k = mem(k),
                         .v = mem(v),
-                        .y = mem(z)};
+                        .y = mem(z),
+                        .softcap = cap};
     ck_assert_int_eq(ref->attend(NULL, &op), SQZ_OK);
+    /* a capped score is off by 3 units of cap */
+    double allowed = attend_tolerance(dim, op.scale, 300) + 12 * cap * 0x1p-24;
     for (int i = 0; i < n_devices; i++) {
         float *y = fresh(n);
         op.y = mem(y);
         ck_assert_int_eq(hw->attend(devices[i].dev, &op), SQZ_OK);
         for (int64_t e = 0; e < n; e++)
-            if (!(fabs((double)y[e] - z[e]) <= attend_tolerance(dim, op.scale, 300)))
+            if (!(fabs((double)y[e] - z[e]) <= allowed))
                 ck_abort_msg("%s: heads %lld/%lld dim %lld window %lld token %lld: %.9g not %.9g",
                              devices[i].isa, (long long)heads, (long long)kv_heads, (long long)dim,
                              (long long)window, (long long)(e / width), y[e], z[e]);
@@ -686,7 +801,9 @@ START_TEST(attend)
     static const int64_t shapes[][3] = {{4, 4, 16}, {6, 2, 64}, {5, 1, 7}, {2, 1, 80}, {40, 1, 8}};
     for (int a = 0; a < 5; a++)
         for (int64_t window = 0; window <= 70; window = window ? window * 10 : 7)
-            check_attend(shapes[a][0], shapes[a][1], shapes[a][2], window);
+            check_attend(shapes[a][0], shapes[a][1], shapes[a][2], window, a % 2 ? 0.7 : 0);
+    check_attend(4, 4, 16, 0, 0);
+    check_attend(6, 2, 64, 7, 50);
 }
 END_TEST
 
@@ -1161,6 +1278,13 @@ START_TEST(completed)
     part.norm = NULL;
     hardware_complete(&part, &whole);
     ck_assert(whole.attend == ref->attend && whole.kv_new == ref->kv_new);
+    ck_assert(whole.softcap == hw->softcap && whole.features == ref->features);
+    sqz_hardware old = *hw; /* a table of ABI 1.0 ends before the new rows */
+    old.struct_size = offsetof(sqz_hardware, features);
+    hardware_complete(&old, &whole);
+    ck_assert(whole.attend == hw->attend && whole.features == 0);
+    ck_assert(whole.layer_norm == ref->layer_norm && whole.scatter == ref->scatter);
+    hardware_complete(&part, &whole);
     ck_assert(whole.norm == ref->norm && whole.linear == hw->linear && whole.alloc == hw->alloc);
 }
 END_TEST
@@ -1179,6 +1303,10 @@ int main(void)
                                   rope,
                                   gate,
                                   add,
+                                  layer_norm,
+                                  activate,
+                                  scaled_and_capped,
+                                  rows_moved,
                                   score,
                                   attend,
                                   attend_rescaling,

@@ -39,12 +39,28 @@ static const char *const cases[] = {"llama",
 enum { N_CASES = sizeof cases / sizeof *cases };
 
 /* The larger set, when SQZ_SHARED names the folder that has it. */
-static const char *const shared_cases[] = {
-    "gemma2",     "gemma3",          "gpt2",    "gpt_neox",         "gpt_neox-serial",
-    "llama",      "llama-headdim",   "mistral", "llama-rope-linear", "llama-mha-tied-bias",
-    "mistral-swa", "llama-rope-yarn", "mixtral", "llama-rope-llama3", "llama-rope-dynamic",
-    "opt",        "phi3",            "phi3-longrope", "qwen2",      "qwen2-tied",
-    "qwen3",      "qwen3_moe"};
+static const char *const shared_cases[] = {"gemma2",
+                                           "gemma3",
+                                           "gpt2",
+                                           "gpt_neox",
+                                           "gpt_neox-serial",
+                                           "llama",
+                                           "llama-headdim",
+                                           "mistral",
+                                           "llama-rope-linear",
+                                           "llama-mha-tied-bias",
+                                           "mistral-swa",
+                                           "llama-rope-yarn",
+                                           "mixtral",
+                                           "llama-rope-llama3",
+                                           "llama-rope-dynamic",
+                                           "opt",
+                                           "phi3",
+                                           "phi3-longrope",
+                                           "qwen2",
+                                           "qwen2-tied",
+                                           "qwen3",
+                                           "qwen3_moe"};
 enum { N_SHARED = sizeof shared_cases / sizeof *shared_cases };
 
 #define OK(call)                                                                                   \
@@ -291,7 +307,8 @@ START_TEST(shared_golden_case)
     static char dir[512];
     const char *shared = getenv("SQZ_SHARED");
     if (!shared) {
-        if (!_i) printf("skipped: the larger golden set; SQZ_SHARED names the folder with golden/\n");
+        if (!_i)
+            printf("skipped: the larger golden set; SQZ_SHARED names the folder with golden/\n");
         return;
     }
     snprintf(dir, sizeof dir, "%s/golden/", shared);

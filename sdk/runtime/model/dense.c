@@ -56,14 +56,6 @@ sqz_status linear_tensor(const model_config *c, const checkpoint *ck, const line
     return tensor_find(c, ck, s->tensor, 3, cube, optional, out, err);
 }
 
-/* The linear's part of a tensor that lies in the mapping. */
-static const uint8_t *linear_bytes(const linear_spec *s, const st_tensor *t, int64_t *bytes)
-{
-    int64_t row = s->cols * element_bytes(t->dtype);
-    *bytes = s->rows * row;
-    return t->data + s->first_row * row;
-}
-
 /* out[r][c] = in[c][r], in squares that stay in cache. */
 static void transpose(const uint8_t *in, int64_t rows, int64_t cols, int64_t size, uint8_t *out)
 {
@@ -165,10 +157,10 @@ sqz_status model_dense_values(const model_config *c, const checkpoint *ck, const
 void model_dense_done(const checkpoint *ck, const linear_spec *s)
 {
     const st_tensor *t = checkpoint_find(ck, s->tensor);
-    int64_t bytes;
     if (!t) return;
+    int64_t row = s->cols * element_bytes(t->dtype);
     if (s->tensor_rows && t->data)
-        file_map_drop(linear_bytes(s, t, &bytes), bytes);
+        file_map_drop(t->data + s->first_row * row, s->rows * row);
     else
         tensor_drop(t);
 }
