@@ -22,7 +22,12 @@
 #define GOLDEN SQZ_SOURCE_DIR "/tests/golden/models/"
 #define TINY SQZ_SOURCE_DIR "/examples/tiny-arith/"
 
-static const char *const cases[] = {"llama",
+static const char *const cases[] = {"gemma2",
+                                    "gemma3",
+                                    "gpt2",
+                                    "gpt_neox",
+                                    "gpt_neox-serial",
+                                    "llama",
                                     "llama-headdim",
                                     "llama-mha-tied-bias",
                                     "llama-rope-dynamic",
@@ -32,10 +37,16 @@ static const char *const cases[] = {"llama",
                                     "llama-rope-yarn-options",
                                     "mistral",
                                     "mistral-swa",
+                                    "mixtral",
+                                    "opt",
+                                    "opt-post-norm",
+                                    "phi3",
+                                    "phi3-longrope",
                                     "qwen2",
                                     "qwen2-swa",
                                     "qwen2-tied",
-                                    "qwen3"};
+                                    "qwen3",
+                                    "qwen3_moe"};
 enum { N_CASES = sizeof cases / sizeof *cases };
 
 /* The larger set, when SQZ_SHARED names the folder that has it. */
@@ -857,6 +868,7 @@ START_TEST(damaged_configs_are_survived)
     for (int round = 0; round < 6000; round++) {
         snprintf(path, sizeof path, GOLDEN "%s/%s", cases[round % N_CASES],
                  round & 1 ? "config.json" : "config.legacy.json");
+        if (access(path, F_OK)) continue;
         char *text = read_text(path);
         size_t n = strlen(text);
         for (int k = 0; k < 1 + round % 3; k++) {
@@ -869,7 +881,7 @@ START_TEST(damaged_configs_are_survived)
         sqz_error err;
         if (!model_config_parse(text, "c.json", &c, &err)) {
             good++;
-            ck_assert(c.heads % c.kv_heads == 0 && c.head_dim % 2 == 0 && c.head_dim > 0);
+            ck_assert(c.heads % c.kv_heads == 0 && c.rotary % 2 == 0 && c.head_dim > 0);
             ck_assert(c.vocab > 0 && c.hidden > 0 && c.ffn > 0 && c.layers > 0 && c.context > 0);
             ck_assert(isfinite(c.rope.theta) && isfinite(c.rope.factor) && c.rope.factor > 0);
             ck_assert(model_parameters(&c, NULL) > 0);
