@@ -155,15 +155,11 @@ END_TEST
 /* ---- memory and disk ------------------------------------------------------------------------- */
 
 /* A 7 B model of the Llama shape, as the inferred values name it. */
-static const model_config shape = {.layers = 32,
-                                   .hidden = 4096,
-                                   .ffn = 11008,
-                                   .heads = 32,
-                                   .kv_heads = 32,
-                                   .head_dim = 128,
-                                   .vocab = 32000,
-                                   .context = 4096,
-                                   .dtype = SQZ_BF16};
+static model_config shape; /* filled by main */
+static const char shape_json[] =
+    "{\"model_type\":\"llama\",\"num_hidden_layers\":32,\"hidden_size\":4096,"
+    "\"intermediate_size\":11008,\"num_attention_heads\":32,\"vocab_size\":32000,"
+    "\"max_position_embeddings\":4096,\"torch_dtype\":\"bfloat16\"}";
 
 static cJSON *spec_of(const char *rest)
 {
@@ -310,6 +306,7 @@ END_TEST
 
 int main(void)
 {
+    if (model_config_parse(shape_json, "shape", &shape, NULL)) return 1;
     Suite *s = suite_create("comfort");
     TCase *t = tcase_create("comfort");
     tcase_add_test(t, every_option_everywhere);

@@ -140,14 +140,14 @@ static const cJSON *read_layer_kinds(reader *r, const cJSON *rope, model_config 
 void read_rope(reader *r, const cJSON *root, model_config *c)
 {
     const model_family *f = c->family;
+    c->rope = (rope_config){.kind = ROPE_DEFAULT, .theta = 10000, .factor = 1, .truncate = 1};
+    c->rope.original_context = c->context;
     if (f->position_kind != POSITIONS_ROTARY || r->status) return;
     const cJSON *rope = key_present(root, "rope_scaling");
     if (!rope || !(cJSON_IsObject(rope) && rope->child)) {
         const cJSON *v5 = key_present(root, "rope_parameters");
         rope = v5 ? v5 : rope;
     }
-    c->rope = (rope_config){.kind = ROPE_DEFAULT, .factor = 1, .truncate = 1};
-    c->rope.original_context = c->context;
     double theta = f->theta > 0 ? f->theta : 10000;
     theta = key_real(r, root, family_key_name(c, KEY_THETA), theta, 1.0001, 1e15);
     c->rope.theta = key_real(r, root, "rope_theta", theta, 1.0001, 1e15);
