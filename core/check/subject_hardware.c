@@ -385,8 +385,8 @@ static void attend_exact(probe *p)
                     k = stored(&d, i, 42, BATCH_TOKENS * KVH * HD),
                     v = stored(&d, i, 43, BATCH_TOKENS * KVH * HD);
             y[i] = stored(&d, i, 44, BATCH_TOKENS * QH * HD);
-            sqz_op_attend op = {sizeof op, 0,      2,    first, NULL, NULL, QH,   KVH,
-                                HD,        window, 0.25, q,     k,    v,    y[i], NULL};
+            sqz_op_attend op = {sizeof op, 0,    2, first, NULL, NULL, QH,   KVH, HD,
+                                window,    0.25, q, k,     v,    y[i], NULL, 0};
             probe_at(p, "attention without a cache, window %lld", (long long)window);
             judge_op(&d, i, "attend", d.hw[i]->attend(d.dev[i], &op));
             d.hw[i]->sync(d.dev[i]);
@@ -412,8 +412,8 @@ static void step_with_cache(const device_pair *d, int i, void *kv, const int64_t
     for (int32_t layer = 0; layer < LAYERS; layer++) {
         sqz_op_kv_append put = {sizeof put, layer, 2, first, slot, past, k, v, kv};
         judge_op(d, i, "kv_append", hw->kv_append(dev, &put));
-        sqz_op_attend op = {sizeof op, layer, 2,    first, slot, past, QH, KVH,
-                            HD,        0,     0.25, q,     k,    v,    *y, kv};
+        sqz_op_attend op = {sizeof op, layer, 2, first, slot, past, QH, KVH, HD,
+                            0,         0.25,  q, k,     v,    *y,   kv, 0};
         judge_op(d, i, "attend with a cache", hw->attend(dev, &op));
     }
     hw->sync(dev);
