@@ -252,9 +252,9 @@ static void check_pair(const char *model, const char *texts, const char *ids)
     line = out;
     for (char *at = in, *end; at; at = end ? end + strlen(mark) : NULL, count++) {
         end = memmem(at, (size_t)(in + n_in - at), mark, strlen(mark));
-        char *list = path_format("[%.*s]", (int)strcspn(line, "\n"), line + strspn(line, " "));
+        line += strspn(line, " ");
+        char *list = path_format("[%.*s]", (int)strcspn(line, "\n"), line);
         int64_t n;
-        list[strcspn(list, "\n")] = ']';
         int32_t *want = read_ids(list, &n);
         expect_ids(t, at, end ? end - at : in + n_in - at, 0, want, n, count);
         line += strcspn(line, "\n");

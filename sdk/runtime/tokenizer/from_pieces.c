@@ -63,7 +63,7 @@ static int merges_add(merge_list *m, merge one)
 /* Every cut of the piece into two pieces. */
 static sqz_status cut_piece(const maker *k, int32_t id, merge_list *out)
 {
-    enum { MAX_PIECE = 4096 };
+    enum { MAX_PIECE = 512 }; /* keeps hostile files from hours of cutting */
     const vocab *v = k->l.t->model.vocab;
     const piece_entry *p = &k->list->pieces[id];
     int32_t chars = 0;
