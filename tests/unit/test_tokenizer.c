@@ -831,7 +831,8 @@ START_TEST(test_sentencepiece_damaged)
                         1 << 20, &data, &n, &err) == SQZ_OK);
     write_file("tokenizer_config.json", "{\"tokenizer_class\":\"T5Tokenizer\"}");
     for (int64_t cut = 0; cut < n; cut += cut < 300 ? 1 : 37) {
-        ck_assert(file_write(path, data, cut, &err) == SQZ_OK);
+        FILE *f = fopen(path, "wb"); /* file_write waits for the disk */
+        ck_assert(f && fwrite(data, 1, (size_t)cut, f) == (size_t)cut && !fclose(f));
         sqz_status st = tokenizer_open(folder, &t, &err);
         if (st == SQZ_OK) {
             read++;
