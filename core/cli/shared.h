@@ -2,6 +2,7 @@
 #ifndef SQZ_CORE_CLI_SHARED_H
 #define SQZ_CORE_CLI_SHARED_H
 #include "cli/cli.h"
+#include "hub/hub.h"
 #include "worker/subject.h"
 #include "worker/worker.h"
 
@@ -15,6 +16,12 @@ typedef struct model_ref {
 /* Refuses by name what is neither, and says what works. */
 sqz_status model_ref_open(const cli *, const char *word, model_ref *out, sqz_error *err);
 void model_ref_free(model_ref *);
+
+/* Names of the hub; downloads show their progress and end at Ctrl-C.  `word` as a local folder
+ * (malloc'd): itself when it is no name of the hub. */
+sqz_status cli_model_folder(const char *word, hub_want want, char **folder, sqz_error *err);
+/* A data set's spec with a name of the hub replaced by its folder (malloc'd). */
+sqz_status cli_dataset(const char *spec, int for_calibration, char **local, sqz_error *err);
 
 typedef struct in_process {
     model_ref ref;

@@ -1,89 +1,24 @@
 /* http.c - sqz.http/1 on libcurl; see sqz/services.h.
  *
- * libcurl is opened when the first request is made: linked, it and its forty libraries would cost
- * every worker and every scan of a plugin some ten milliseconds at start.
  * Redirects are followed by hand, because only those to the same scheme, host and port may be: any
  * other would carry credentials, or a server's idea of where to write, to a stranger.  Texts of
  * failures hold the URL without its query and never a header.
  * Left out: HTTP/2 multiplexing, cookies, answers that do not fit in memory. */
 #include "host/http.h"
-#include <sqz/help.h>
-#define CURL_DISABLE_TYPECHECK /* its macros would call curl_easy_setopt by name */
-#include <curl/curl.h>
-#include <dlfcn.h>
+#include "net/curl.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
+#include <sqz/help.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
-#undef curl_easy_setopt
-#undef curl_easy_getinfo
 
 enum { MAX_REDIRECTS = 3, MAX_HEADERS = 64 };
 
-/* ---- the library ----------------------------------------------------------------------------- */
-static struct library {
-    CURLcode (*global_init)(long);
-    CURL *(*easy_init)(void);
-    void (*easy_cleanup)(CURL *);
-    void (*easy_reset)(CURL *);
-    CURLcode (*setopt)(CURL *, CURLoption, ...);
-    CURLcode (*getinfo)(CURL *, CURLINFO, ...);
-    CURLcode (*perform)(CURL *);
-    const char *(*strerror)(CURLcode);
-    struct curl_slist *(*slist_append)(struct curl_slist *, const char *);
-    void (*slist_free)(struct curl_slist *);
-    CURLU *(*url_new)(void);
-    void (*url_free)(CURLU *);
-    CURLUcode (*url_set)(CURLU *, CURLUPart, const char *, unsigned int);
-    CURLUcode (*url_get)(const CURLU *, CURLUPart, char **, unsigned int);
-    void (*free)(void *);
-    time_t (*getdate)(const char *, const time_t *);
-    int usable;
-    char why[256];
-} lib;
-
-static void find(void *handle, const char *name, void *slot)
-{
-    void *symbol = dlsym(handle, name);
-    if (!symbol) lib.usable = 0;
-    memcpy(slot, &symbol, sizeof symbol); /* no cast from object to function pointer in ISO C */
-}
-
-static void library_open(void)
-{
-    void *h = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (!h) {
-        snprintf(lib.why, sizeof lib.why, "%s; install libcurl4", dlerror());
-        return;
-    }
-    lib.usable = 1;
-    find(h, "curl_global_init", &lib.global_init);
-    find(h, "curl_easy_init", &lib.easy_init);
-    find(h, "curl_easy_cleanup", &lib.easy_cleanup);
-    find(h, "curl_easy_reset", &lib.easy_reset);
-    find(h, "curl_easy_setopt", &lib.setopt);
-    find(h, "curl_easy_getinfo", &lib.getinfo);
-    find(h, "curl_easy_perform", &lib.perform);
-    find(h, "curl_easy_strerror", &lib.strerror);
-    find(h, "curl_slist_append", &lib.slist_append);
-    find(h, "curl_slist_free_all", &lib.slist_free);
-    find(h, "curl_url", &lib.url_new);
-    find(h, "curl_url_cleanup", &lib.url_free);
-    find(h, "curl_url_set", &lib.url_set);
-    find(h, "curl_url_get", &lib.url_get);
-    find(h, "curl_free", &lib.free);
-    find(h, "curl_getdate", &lib.getdate);
-    if (!lib.usable || lib.global_init(CURL_GLOBAL_DEFAULT)) {
-        lib.usable = 0;
-        snprintf(lib.why, sizeof lib.why, "libcurl.so.4: too old or damaged; 7.85 is needed");
-    }
-}
+static const curl_library *lib;
 
 /* One idle handle is kept: it holds the open connections. */
 static pthread_mutex_t idle_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -95,8 +30,8 @@ static CURL *handle_take(void)
     CURL *c = idle;
     idle = NULL;
     pthread_mutex_unlock(&idle_lock);
-    if (c) lib.easy_reset(c);
-    return c ? c : lib.easy_init();
+    if (c) lib->easy_reset(c);
+    return c ? c : lib->easy_init();
 }
 
 static void handle_put(CURL *c)
@@ -105,7 +40,7 @@ static void handle_put(CURL *c)
     CURL *extra = idle;
     idle = c;
     pthread_mutex_unlock(&idle_lock);
-    if (extra) lib.easy_cleanup(extra);
+    if (extra) lib->easy_cleanup(extra);
 }
 
 /* ---- one exchange ---------------------------------------------------------------------------- */
@@ -145,18 +80,13 @@ static size_t on_header(char *data, size_t size, size_t n, void *ctx)
 {
     static const char name[] = "retry-after:";
     exchange *x = ctx;
-    char text[64], *end;
+    char text[64];
     size_t bytes = size * n, skip = sizeof name - 1;
     if (bytes <= skip || bytes - skip >= sizeof text || strncasecmp(data, name, skip) != 0)
         return bytes;
     memcpy(text, data + skip, bytes - skip);
     text[bytes - skip] = 0;
-    double seconds = strtod(text, &end);
-    if (end == text) {
-        time_t when = lib.getdate(text, NULL);
-        seconds = when > 0 ? difftime(when, time(NULL)) : 0;
-    }
-    x->retry_after_s = isfinite(seconds) && seconds > 0 ? seconds : 0;
+    x->retry_after_s = curl_retry_after(text);
     return bytes;
 }
 
@@ -169,15 +99,6 @@ static int on_progress(void *ctx, curl_off_t dltotal, curl_off_t dlnow, curl_off
     (void)dlnow;
     x->cancelled = x->host->tick(x->host, done, "http") != 0;
     return x->cancelled;
-}
-
-/* A worker that is started meanwhile must not inherit the connection. */
-static int on_socket(void *ctx, curl_socket_t fd, curlsocktype purpose)
-{
-    (void)ctx;
-    (void)purpose;
-    fcntl(fd, F_SETFD, FD_CLOEXEC);
-    return CURL_SOCKOPT_OK;
 }
 
 static size_t on_read(char *out, size_t size, size_t n, void *ctx)
@@ -197,36 +118,36 @@ static void set_limits(CURL *c, const sqz_http_request *r)
 {
     double connect = r->connect_timeout_s > 0 ? r->connect_timeout_s : 5;
     double total = r->timeout_s > 0 ? r->timeout_s : 30;
-    lib.setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)(connect * 1000));
+    lib->setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)(connect * 1000));
     if (r->body_file) { /* a large file takes as long as it takes, but it must move */
-        lib.setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
-        lib.setopt(c, CURLOPT_LOW_SPEED_TIME, (long)ceil(total));
+        lib->setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
+        lib->setopt(c, CURLOPT_LOW_SPEED_TIME, (long)ceil(total));
     } else {
-        lib.setopt(c, CURLOPT_TIMEOUT_MS, (long)(total * 1000));
+        lib->setopt(c, CURLOPT_TIMEOUT_MS, (long)(total * 1000));
     }
 }
 
 static void set_callbacks(CURL *c, exchange *x)
 {
-    lib.setopt(c, CURLOPT_WRITEFUNCTION, on_body);
-    lib.setopt(c, CURLOPT_WRITEDATA, x);
-    lib.setopt(c, CURLOPT_HEADERFUNCTION, on_header);
-    lib.setopt(c, CURLOPT_HEADERDATA, x);
-    lib.setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
-    lib.setopt(c, CURLOPT_XFERINFODATA, x);
-    lib.setopt(c, CURLOPT_NOPROGRESS, 0L);
-    lib.setopt(c, CURLOPT_SOCKOPTFUNCTION, on_socket);
+    lib->setopt(c, CURLOPT_WRITEFUNCTION, on_body);
+    lib->setopt(c, CURLOPT_WRITEDATA, x);
+    lib->setopt(c, CURLOPT_HEADERFUNCTION, on_header);
+    lib->setopt(c, CURLOPT_HEADERDATA, x);
+    lib->setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
+    lib->setopt(c, CURLOPT_XFERINFODATA, x);
+    lib->setopt(c, CURLOPT_NOPROGRESS, 0L);
+    lib->setopt(c, CURLOPT_SOCKOPTFUNCTION, curl_close_on_exec);
 }
 
 static sqz_status set_body(CURL *c, exchange *x)
 {
     const sqz_http_request *r = x->request;
     struct stat st;
-    lib.setopt(c, CURLOPT_CUSTOMREQUEST, r->method);
+    lib->setopt(c, CURLOPT_CUSTOMREQUEST, r->method);
     if (!r->body_file) {
         if (strcmp(r->method, "GET") == 0 && !r->body) return SQZ_OK;
-        lib.setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)(r->body ? r->body_bytes : 0));
-        lib.setopt(c, CURLOPT_POSTFIELDS, r->body ? r->body : "");
+        lib->setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)(r->body ? r->body_bytes : 0));
+        lib->setopt(c, CURLOPT_POSTFIELDS, r->body ? r->body : "");
         return SQZ_OK;
     }
     if (x->file) fclose(x->file);
@@ -234,58 +155,36 @@ static sqz_status set_body(CURL *c, exchange *x)
     if (!x->file || fstat(fileno(x->file), &st) || !S_ISREG(st.st_mode))
         return sqz_failf(x->host, SQZ_E_INVALID, "%s: cannot be read: %s", r->body_file,
                          x->file && errno == 0 ? "no regular file" : strerror(errno));
-    lib.setopt(c, CURLOPT_UPLOAD, 1L);
-    lib.setopt(c, CURLOPT_READFUNCTION, on_read);
-    lib.setopt(c, CURLOPT_READDATA, x);
-    lib.setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)st.st_size);
+    lib->setopt(c, CURLOPT_UPLOAD, 1L);
+    lib->setopt(c, CURLOPT_READFUNCTION, on_read);
+    lib->setopt(c, CURLOPT_READDATA, x);
+    lib->setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)st.st_size);
     return SQZ_OK;
 }
 
 static sqz_status set_all(CURL *c, exchange *x, const char *url, struct curl_slist *headers)
 {
     const sqz_http_request *r = x->request;
-    lib.setopt(c, CURLOPT_URL, url);
-    lib.setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
-    lib.setopt(c, CURLOPT_NOSIGNAL, 1L);
-    lib.setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
-    lib.setopt(c, CURLOPT_USERAGENT, "sqz/" SQZ_VERSION);
-    if (headers) lib.setopt(c, CURLOPT_HTTPHEADER, headers);
+    lib->setopt(c, CURLOPT_URL, url);
+    lib->setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
+    lib->setopt(c, CURLOPT_NOSIGNAL, 1L);
+    lib->setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
+    lib->setopt(c, CURLOPT_USERAGENT, "sqz/" SQZ_VERSION);
+    if (headers) lib->setopt(c, CURLOPT_HTTPHEADER, headers);
     if (r->user) {
-        lib.setopt(c, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
-        lib.setopt(c, CURLOPT_USERNAME, r->user);
-        lib.setopt(c, CURLOPT_PASSWORD, r->password ? r->password : "");
+        lib->setopt(c, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
+        lib->setopt(c, CURLOPT_USERNAME, r->user);
+        lib->setopt(c, CURLOPT_PASSWORD, r->password ? r->password : "");
     }
-    if (r->ca_file) lib.setopt(c, CURLOPT_CAINFO, r->ca_file);
-    if (r->client_cert) lib.setopt(c, CURLOPT_SSLCERT, r->client_cert);
+    if (r->ca_file) lib->setopt(c, CURLOPT_CAINFO, r->ca_file);
+    if (r->client_cert) lib->setopt(c, CURLOPT_SSLCERT, r->client_cert);
     if (r->flags & SQZ_HTTP_INSECURE) {
-        lib.setopt(c, CURLOPT_SSL_VERIFYPEER, 0L);
-        lib.setopt(c, CURLOPT_SSL_VERIFYHOST, 0L);
+        lib->setopt(c, CURLOPT_SSL_VERIFYPEER, 0L);
+        lib->setopt(c, CURLOPT_SSL_VERIFYHOST, 0L);
     }
     set_limits(c, r);
     set_callbacks(c, x);
     return set_body(c, x);
-}
-
-/* "scheme://host:port" of a URL in `out`; 0 when it is none that sqz uses. */
-static int url_origin(const char *url, char *out, size_t bytes, int *has_user)
-{
-    CURLU *u = lib.url_new();
-    char *scheme = NULL, *name = NULL, *port = NULL, *user = NULL;
-    int ok = u && !lib.url_set(u, CURLUPART_URL, url, 0) &&
-             !lib.url_get(u, CURLUPART_SCHEME, &scheme, 0) &&
-             !lib.url_get(u, CURLUPART_HOST, &name, 0) &&
-             !lib.url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) &&
-             (!strcasecmp(scheme, "http") || !strcasecmp(scheme, "https"));
-    if (ok) {
-        snprintf(out, bytes, "%s://%s:%s", scheme, name, port);
-        *has_user = lib.url_get(u, CURLUPART_USER, &user, 0) == CURLUE_OK;
-    }
-    lib.free(scheme);
-    lib.free(name);
-    lib.free(port);
-    lib.free(user);
-    lib.url_free(u);
-    return ok;
 }
 
 static sqz_status why_failed(exchange *x, const char *url, CURLcode code)
@@ -296,7 +195,7 @@ static sqz_status why_failed(exchange *x, const char *url, CURLcode code)
     if (x->too_long)
         return sqz_failf(x->host, SQZ_E_IO, "%s: the answer is longer than %zu bytes", shown,
                          x->limit);
-    return sqz_failf(x->host, SQZ_E_IO, "%s: %s", shown, lib.strerror(code));
+    return sqz_failf(x->host, SQZ_E_IO, "%s: %s", shown, lib->strerror(code));
 }
 
 /* Where an answer that redirects points to, when it may be followed (a malloc'd URL in *next). */
@@ -304,11 +203,11 @@ static sqz_status redirect(exchange *x, CURL *c, long status, const char *url, c
 {
     char *target = NULL, from[512], to[512], shown[256];
     int user = 0;
-    lib.getinfo(c, CURLINFO_REDIRECT_URL, &target);
+    lib->getinfo(c, CURLINFO_REDIRECT_URL, &target);
     *next = NULL;
     if (status < 300 || status > 399 || !target) return SQZ_OK;
     url_show(url, shown);
-    if (!url_origin(url, from, sizeof from, &user) || !url_origin(target, to, sizeof to, &user) ||
+    if (!curl_origin(url, from, sizeof from, &user) || !curl_origin(target, to, sizeof to, &user) ||
         user || strcasecmp(from, to) != 0) {
         url_show(target, to);
         return sqz_failf(x->host, SQZ_E_IO,
@@ -331,14 +230,14 @@ static sqz_status perform(exchange *x, CURL *c, struct curl_slist *headers, long
     for (int hop = 0; !s; hop++) {
         x->bytes = 0;
         x->retry_after_s = 0;
-        lib.easy_reset(c);
+        lib->easy_reset(c);
         if ((s = set_all(c, x, url, headers))) break;
-        CURLcode code = lib.perform(c);
+        CURLcode code = lib->perform(c);
         if (code) {
             s = why_failed(x, url, code);
             break;
         }
-        lib.getinfo(c, CURLINFO_RESPONSE_CODE, status);
+        lib->getinfo(c, CURLINFO_RESPONSE_CODE, status);
         s = redirect(x, c, *status, url, &next);
         if (s || !next) break;
         free(url);
@@ -352,7 +251,6 @@ static sqz_status perform(exchange *x, CURL *c, struct curl_slist *headers, long
 /* ---- the table ------------------------------------------------------------------------------- */
 static sqz_status check_request(const sqz_host *h, const sqz_http_request *r)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     const char *offline = getenv("SQZ_OFFLINE");
     char origin[512];
     int user = 0;
@@ -360,9 +258,9 @@ static sqz_status check_request(const sqz_host *h, const sqz_http_request *r)
         return h->fail(h, SQZ_E_INVALID, "http: a request needs struct_size, method and url");
     if (offline && *offline && strcmp(offline, "0") != 0)
         return h->fail(h, SQZ_E_UNSUPPORTED, "http: offline, because SQZ_OFFLINE is set");
-    pthread_once(&once, library_open);
-    if (!lib.usable) return sqz_failf(h, SQZ_E_UNSUPPORTED, "http: %s", lib.why);
-    if (!url_origin(r->url, origin, sizeof origin, &user))
+    lib = curl_open();
+    if (!lib->usable) return sqz_failf(h, SQZ_E_UNSUPPORTED, "http: %s", lib->why);
+    if (!curl_origin(r->url, origin, sizeof origin, &user))
         return h->fail(h, SQZ_E_INVALID, "http: the address must begin with http:// or https://");
     if (user) return h->fail(h, SQZ_E_INVALID, "http: an address may not carry a user or password");
     return SQZ_OK;
@@ -371,12 +269,12 @@ static sqz_status check_request(const sqz_host *h, const sqz_http_request *r)
 static sqz_status make_headers(const sqz_host *h, const sqz_http_request *r,
                                struct curl_slist **out)
 {
-    struct curl_slist *list = lib.slist_append(NULL, "Expect:"); /* no pause before a body */
+    struct curl_slist *list = lib->slist_append(NULL, "Expect:"); /* no pause before a body */
     for (int i = 0; r->headers && r->headers[i] && i < MAX_HEADERS; i++) {
         struct curl_slist *more = NULL;
-        if (!strpbrk(r->headers[i], "\r\n")) more = lib.slist_append(list, r->headers[i]);
+        if (!strpbrk(r->headers[i], "\r\n")) more = lib->slist_append(list, r->headers[i]);
         if (!more) {
-            lib.slist_free(list);
+            lib->slist_free(list);
             return h->fail(h, SQZ_E_INVALID, "http: a header has a line break");
         }
         list = more;
@@ -399,10 +297,10 @@ static sqz_status http_request(const sqz_host *h, const sqz_http_request *r, sqz
     s = c && x.body ? perform(&x, c, headers, &status)
                     : h->fail(h, SQZ_E_NOMEM, "http: out of memory");
     if (c) {
-        lib.easy_reset(c); /* it must not keep pointers to what ends here */
+        lib->easy_reset(c); /* it must not keep pointers to what ends here */
         handle_put(c);
     }
-    lib.slist_free(headers);
+    lib->slist_free(headers);
     if (x.file) fclose(x.file);
     if (s) {
         free(x.body);
