@@ -34,9 +34,11 @@ static char *stem(const char *spec)
 
 static sqz_status add_eval(const cli *c, cJSON *evals, const char *spec, sqz_error *err)
 {
-    char *name = stem(spec);
+    char *name, *local = NULL;
     const cJSON *other;
-    sqz_status s = SQZ_OK;
+    sqz_status s = cli_dataset(spec, 0, &local, err);
+    if (s) return s;
+    name = stem(local);
     cJSON_ArrayForEach(other, evals) if (strcmp(json_str(other, "name", ""), name) == 0) s =
         err_set(err, ERR_USAGE, "two data sets are called \"%s\"; name one: NAME=FILE", name);
     if (!*spec) s = err_set(err, ERR_USAGE, "--dataset holds an empty name");
@@ -44,7 +46,7 @@ static sqz_status add_eval(const cli *c, cJSON *evals, const char *spec, sqz_err
         cJSON *e = cJSON_CreateObject();
         cJSON_AddItemToArray(evals, e);
         cJSON_AddStringToObject(e, "name", name);
-        cJSON_AddStringToObject(e, "dataset", spec);
+        cJSON_AddStringToObject(e, "dataset", local);
         if (cli_int(c, "limit")) cJSON_AddNumberToObject(e, "limit", (double)cli_int(c, "limit"));
         if (cli_given(c, "window"))
             cJSON_AddNumberToObject(e, "window", (double)cli_int(c, "window"));
@@ -52,6 +54,7 @@ static sqz_status add_eval(const cli *c, cJSON *evals, const char *spec, sqz_err
         cJSON_AddStringToObject(e, "document_tokens", cli_text(c, "document-tokens"));
     }
     free(name);
+    free(local);
     return s;
 }
 

@@ -2,7 +2,8 @@
  *
  * A token can end in the middle of a UTF-8 character, and a decoder may treat the start of a text
  * specially (a leading space), so new text is the difference of two decodings of the last few
- * tokens, held back while its end is not a whole character.  Left out: chat templates. */
+ * tokens, held back while its end is not a whole character. */
+#include "chat/chat.h"
 #include "cli/shared.h"
 #include "cli/terminal.h"
 #include "io/file.h"
@@ -18,7 +19,16 @@ static const cli_option options[] = {
     {"top-p", CLI_REAL, "P", "1", 0.000001, 1, "sample from the likeliest tokens that sum to P"},
     {"top-k", CLI_INT, "K", "0", 0, 1e9, "sample from the K likeliest tokens; 0 = all"},
     {"ignore-eos", CLI_FLAG, NULL, NULL, 0, 0, "go on after the end-of-text token"},
-    {"chat", CLI_FLAG, NULL, NULL, 0, 0, "chat templates: not built yet"},
+    {"chat", CLI_FLAG, NULL, NULL, 0, 0,
+     "the prompt is a user's message: render it with the model's chat template"},
+    {"system", CLI_TEXT, "TEXT", NULL, 0, 0, "with --chat: a system message before it"},
+    {"messages", CLI_TEXT, "FILE", NULL, 0, 0,
+     "with --chat, in place of a prompt: a JSON array of messages, or an object with messages, "
+     "tools and documents; - = stdin"},
+    {"tools", CLI_TEXT, "FILE", NULL, 0, 0, "with --chat: a JSON array of the tools' schemas"},
+    {"template", CLI_TEXT, "NAME", NULL, 0, 0, "with --chat: which of several chat templates"},
+    {"template-set", CLI_LIST, "KEY=JSON", NULL, 0, 0,
+     "with --chat: a variable of the template, such as enable_thinking=false"},
     COMPUTE_OPTION("auto"),
 };
 
@@ -89,19 +99,147 @@ static int on_token(void *ctx, int64_t request, int32_t id)
     return s->failed || signals_count() > 0;
 }
 
+static sqz_status check_options(const cli *c, sqz_error *err)
+{
+    static const char *const of_chat[] = {"system", "messages", "tools", "template",
+                                          "template-set"};
+    int chat = cli_flag(c, "chat"), given = cli_given(c, "prompt") + cli_given(c, "prompt-file");
+    for (size_t i = 0; i < sizeof of_chat / sizeof *of_chat && !chat; i++)
+        if (cli_given(c, of_chat[i]))
+            return err_set(err, ERR_USAGE, "--%s is for --chat", of_chat[i]);
+    given += cli_given(c, "messages");
+    if (given != 1)
+        return err_set(err, ERR_USAGE, "give exactly one of --prompt, --prompt-file%s",
+                       chat ? " and --messages" : "");
+    if (cli_given(c, "messages") && cli_given(c, "system"))
+        return err_set(err, ERR_USAGE, "--messages holds the system message; leave --system out");
+    return SQZ_OK;
+}
+
 static sqz_status read_prompt(const cli *c, char **text, int64_t *bytes, sqz_error *err)
 {
     const char *prompt = cli_text(c, "prompt"), *file = cli_text(c, "prompt-file");
-    if (cli_flag(c, "chat"))
-        return err_set(err, ERR_USAGE,
-                       "--chat is not built yet; write the prompt as the model's "
-                       "template has it, with --prompt or --prompt-file");
-    if (!prompt == !file)
-        return err_set(err, ERR_USAGE, "give exactly one of --prompt and --prompt-file");
+    sqz_status s = check_options(c, err);
+    if (s) return s;
+    if (cli_given(c, "messages")) file = cli_text(c, "messages");
     if (file) return read_text(file, text, bytes, err);
     *text = strdup(prompt);
     *bytes = (int64_t)strlen(prompt);
     return *text ? SQZ_OK : err_set(err, SQZ_E_NOMEM, "no memory for the prompt");
+}
+
+/* ---- chat ------------------------------------------------------------------------------------ */
+
+typedef struct conversation { /* everything a template is told */
+    json_doc *messages_doc, *tools_doc;
+    json_doc **set_docs;
+    int n_set;
+    cJSON *made, *variables;
+    const cJSON *messages;
+    chat_options options;
+} conversation;
+
+static void conversation_free(conversation *v)
+{
+    if (v->messages_doc) json_free(v->messages_doc);
+    if (v->tools_doc) json_free(v->tools_doc);
+    for (int i = 0; i < v->n_set; i++) json_free(v->set_docs[i]);
+    free(v->set_docs);
+    cJSON_Delete(v->made);
+    cJSON_Delete(v->variables);
+}
+
+static void add_message(cJSON *messages, const char *role, const char *content)
+{
+    cJSON *m = cJSON_CreateObject();
+    cJSON_AddItemToArray(messages, m);
+    cJSON_AddStringToObject(m, "role", role);
+    cJSON_AddStringToObject(m, "content", content);
+}
+
+static sqz_status read_tools(const char *file, conversation *v, sqz_error *err)
+{
+    char *text = NULL;
+    int64_t bytes;
+    sqz_status s = read_text(file, &text, &bytes, err);
+    if (!s) s = json_parse(text, bytes, JSON_NUMBER_TEXT, file, &v->tools_doc, err);
+    free(text);
+    if (s) return err_set(err, s == SQZ_E_INVALID ? ERR_USAGE : s, "%s", err->text);
+    v->options.tools = json_root(v->tools_doc);
+    if (!cJSON_IsArray(v->options.tools))
+        return err_set(err, ERR_USAGE, "%s: tools are a JSON array of their schemas", file);
+    return SQZ_OK;
+}
+
+/* --template-set KEY=JSON; what is no JSON is a text. */
+static sqz_status read_variables(const cli *c, conversation *v, sqz_error *err)
+{
+    const char *const *given;
+    int n = cli_list(c, "template-set", &given);
+    v->variables = cJSON_CreateObject();
+    v->set_docs = calloc((size_t)n + 1, sizeof *v->set_docs);
+    if (!v->set_docs) return err_set(err, SQZ_E_NOMEM, "no memory for the template's variables");
+    v->options.variables = v->variables;
+    for (int i = 0; i < n; i++) {
+        const char *equals = strchr(given[i], '=');
+        if (!equals || equals == given[i])
+            return err_set(err, ERR_USAGE, "--template-set %s: write KEY=JSON", given[i]);
+        char *key = path_format("%.*s", (int)(equals - given[i]), given[i]);
+        cJSON *value = NULL;
+        if (json_parse(equals + 1, (int64_t)strlen(equals + 1), JSON_NUMBER_TEXT, key,
+                       &v->set_docs[v->n_set], NULL) == SQZ_OK)
+            value = cJSON_Duplicate(json_root(v->set_docs[v->n_set++]), 1);
+        cJSON_AddItemToObject(v->variables, key, value ? value : cJSON_CreateString(equals + 1));
+        free(key);
+    }
+    return SQZ_OK;
+}
+
+static sqz_status make_conversation(const cli *c, const char *text, int64_t bytes, conversation *v,
+                                    sqz_error *err)
+{
+    sqz_status s = read_variables(c, v, err);
+    v->options.add_generation_prompt = 1;
+    v->options.name = cli_text(c, "template");
+    if (!s && cli_given(c, "tools")) s = read_tools(cli_text(c, "tools"), v, err);
+    if (s) return s;
+    if (!cli_given(c, "messages")) {
+        v->messages = v->made = cJSON_CreateArray();
+        if (cli_given(c, "system")) add_message(v->made, "system", cli_text(c, "system"));
+        add_message(v->made, "user", text);
+        return SQZ_OK;
+    }
+    s = json_parse(text, bytes, JSON_NUMBER_TEXT, cli_text(c, "messages"), &v->messages_doc, err);
+    if (s) return err_set(err, s == SQZ_E_INVALID ? ERR_USAGE : s, "%s", err->text);
+    const cJSON *root = json_root(v->messages_doc);
+    v->messages = cJSON_IsObject(root) ? json_get(root, "messages") : root;
+    if (cJSON_IsArray(json_get(root, "tools")) && !v->options.tools)
+        v->options.tools = json_get(root, "tools");
+    if (cJSON_IsArray(json_get(root, "documents")))
+        v->options.documents = json_get(root, "documents");
+    return SQZ_OK;
+}
+
+/* Replaces the prompt by what the chat template makes of it. */
+static sqz_status apply_template(cli *c, const char *folder, char **text, int64_t *bytes,
+                                 sqz_error *err)
+{
+    conversation v = {0};
+    chat *t = NULL;
+    char *rendered = NULL;
+    int64_t n = 0;
+    sqz_status s = make_conversation(c, *text, *bytes, &v, err);
+    if (!s) s = chat_open(folder, &t, err);
+    if (!s) s = chat_render(t, v.messages, &v.options, &rendered, &n, err);
+    if (!s) {
+        free(*text);
+        *text = rendered;
+        *bytes = n;
+        cJSON_AddStringToObject(c->json, "prompt", rendered);
+    }
+    chat_free(t);
+    conversation_free(&v);
+    return s;
 }
 
 static void add_json(cli *c, const stream *s, int64_t n_prompt, const sqz_generation *g,
@@ -124,7 +262,7 @@ static sqz_status encode_prompt(tokenizer *tok, const char *text, int64_t bytes,
 {
     int32_t *ids = NULL;
     int64_t n = 0;
-    sqz_status st = tokenizer_encode(tok, text, bytes, 1, &ids, &n, err);
+    sqz_status st = tokenizer_encode(tok, text, bytes, !cli_flag(s->c, "chat"), &ids, &n, err);
     if (st) return st;
     if (!n && tokenizer_bos(tok) < 0) {
         free(ids);
@@ -193,7 +331,8 @@ static sqz_status run(cli *c, sqz_error *err)
     sqz_status s = read_prompt(c, &text, &bytes, err);
     if (!s) s = in_process_open(c, c->args[0], 1, &p, err);
     if (!s) {
-        s = generate(c, &p, text, bytes, err);
+        if (cli_flag(c, "chat")) s = apply_template(c, p.ref.folder, &text, &bytes, err);
+        if (!s) s = generate(c, &p, text, bytes, err);
         in_process_close(&p);
     }
     free(text);
@@ -206,11 +345,13 @@ const command cmd_generate = {
     .min_args = 1,
     .max_args = 1,
     .summary = "continue a prompt, text on stdout as it comes",
-    .details = "The prompt is encoded with the special tokens of the tokenizer's template. On a "
+    .details = "The prompt is encoded with the special tokens of the tokenizer's template. With "
+               "--chat the model's chat template writes the prompt, special tokens included. On a "
                "terminal, control characters from the model are shown as \\x1b-like escapes.",
     .examples =
         "  sqz generate examples/tiny-arith/model --prompt \"Question: What is 2 + 3?\"\n"
         "  sqz generate runs/a/models/s3 --prompt-file q.txt --temperature 0.8 --top-p 0.95 "
-        "--seed 7\n",
+        "--seed 7\n"
+        "  sqz generate MODEL --chat --system \"Be brief.\" --prompt \"What is 2 + 3?\"\n",
     OPTIONS(options),
     .run = run};

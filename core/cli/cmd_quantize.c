@@ -88,10 +88,10 @@ static sqz_status make_with(const cli *c, const agent_info *method, cJSON *with,
     return s;
 }
 
-static cJSON *make_calibration(const cli *c)
+static cJSON *make_calibration(const cli *c, const char *source)
 {
     cJSON *o = cJSON_CreateObject();
-    cJSON_AddStringToObject(o, "source", cli_text(c, "calibration"));
+    cJSON_AddStringToObject(o, "source", source);
     cJSON_AddNumberToObject(o, "samples", (double)cli_int(c, "samples"));
     if (cli_given(c, "seq-len"))
         cJSON_AddNumberToObject(o, "seq_len", (double)cli_int(c, "seq-len"));
@@ -113,8 +113,12 @@ static sqz_status make_tasks(const cli *c, cJSON **out, sqz_error *err)
     catalogue *cat;
     const agent_info *method, *format;
     cJSON *with = cJSON_CreateObject();
-    sqz_status s = cli_catalogue(c, &cat, err);
+    char *source = NULL;
+    sqz_status s = SQZ_OK;
+    if (cli_given(c, "calibration")) s = cli_dataset(cli_text(c, "calibration"), 1, &source, err);
+    if (!s) s = cli_catalogue(c, &cat, err);
     if (s) {
+        free(source);
         cJSON_Delete(with);
         return s;
     }
@@ -129,8 +133,7 @@ static sqz_status make_tasks(const cli *c, cJSON **out, sqz_error *err)
         cJSON_AddItemToArray(*out, steps);
         cJSON_AddItemToArray(*out, export);
         cJSON_AddStringToObject(steps, "task", "steps");
-        if (cli_given(c, "calibration"))
-            cJSON_AddItemToObject(steps, "calibration", make_calibration(c));
+        if (source) cJSON_AddItemToObject(steps, "calibration", make_calibration(c, source));
         cJSON_AddStringToObject(step, "use", method->id);
         cJSON_AddItemToObject(step, "with", cJSON_Duplicate(with, 1));
         cJSON_AddItemToArray(cJSON_AddArrayToObject(steps, "steps"), step);
@@ -141,6 +144,7 @@ static sqz_status make_tasks(const cli *c, cJSON **out, sqz_error *err)
         }
         cJSON_AddStringToObject(export, "output", cli_text(c, "output"));
     }
+    free(source);
     cJSON_Delete(with);
     catalogue_close(cat);
     return s;

@@ -3,6 +3,7 @@
  * The run itself knows no terminal and no signals; here its events become lines, and Ctrl-C becomes
  * run_cancel: the first stops asking and leaves a report, the second stops at once. */
 #include "cli/ask.h"
+#include "cli/shared.h"
 #include "cli/study.h"
 #include "cli/terminal.h"
 #include "io/disk.h"
@@ -142,19 +143,32 @@ static sqz_status drive(cli *c, run *r, listeners *l, sqz_error *err)
     return finished;
 }
 
+/* A model of the hub becomes its folder. */
+static sqz_status fetch_model(const config *cfg, config_override *more, int *n, sqz_error *err)
+{
+    char *folder = NULL;
+    if (path_exists(cfg->model) || !hub_is_name(cfg->model)) return SQZ_OK;
+    sqz_status s = cli_model_folder(cfg->model, HUB_MODEL, &folder, err);
+    if (!s) more[(*n)++] = (config_override){path_format("model=%s", folder), "the hub's cache"};
+    free(folder);
+    return s;
+}
+
 /* The configuration, with a person's answers for the key constraints that nobody set. */
 static sqz_status new_config(const cli *c, config **cfg, sqz_error *err)
 {
-    config_override answers[ASK_MOST];
-    int n = 0;
+    config_override more[ASK_MOST + 1];
+    int n = 0, answers = 0;
     sqz_status s = study_config(c, cfg, err);
-    if (s || !ask_allowed(c)) return s;
-    s = ask_constraints(*cfg, answers, &n, err);
-    if (!s && !n) return SQZ_OK;
-    config_free(*cfg);
-    *cfg = NULL;
-    if (!s) s = study_config_with(c, answers, n, cfg, err);
-    for (int i = 0; i < n; i++) free((char *)answers[i].text);
+    if (!s) s = fetch_model(*cfg, more, &n, err);
+    if (!s && ask_allowed(c)) s = ask_constraints(*cfg, more + n, &answers, err);
+    n += answers;
+    if (n || (s && *cfg)) {
+        config_free(*cfg);
+        *cfg = NULL;
+    }
+    if (!s && n) s = study_config_with(c, more, n, cfg, err);
+    for (int i = 0; i < n; i++) free((char *)more[i].text);
     return s;
 }
 

@@ -137,8 +137,11 @@ static sqz_status run(cli *c, sqz_error *err)
              .special = cli_flag(c, "special"),
              .decode = cli_flag(c, "decode"),
              .lines = lines != NULL};
-    sqz_status s = subject_check_path(c->args[0], err);
-    if (!s) s = tokenizer_open(c->args[0], &j.tok, err);
+    char *folder = NULL;
+    sqz_status s = cli_model_folder(c->args[0], HUB_TOKENIZER, &folder, err);
+    if (!s) s = subject_check_path(folder, err);
+    if (!s) s = tokenizer_open(folder, &j.tok, err);
+    free(folder);
     if (s) return s;
     j.out = cJSON_AddArrayToObject(c->json, j.decode ? "texts" : "ids");
     char *data = NULL;

@@ -154,6 +154,7 @@ sqz_status model_ref_open(const cli *c, const char *word, model_ref *out, sqz_er
     if (!gguf_is_path(word) && !path_exists(word)) {
         sqz_status s = resolve_artifact(c, word, out, err);
         if (s != SQZ_E_UNSUPPORTED) return s;
+        if (hub_is_name(word)) return cli_model_folder(word, HUB_MODEL, &out->folder, err);
     }
     return subject_check_path(word, err);
 }

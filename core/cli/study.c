@@ -1,4 +1,5 @@
 /* study.c - see study.h. */
+#include "cli/shared.h"
 #include "cli/study.h"
 #include "cli/terminal.h"
 #include "io/file.h"
@@ -23,22 +24,27 @@ static void add(overrides *o, char *text, const char *origin)
 }
 
 /* Commas and repetition both make a list; one data set stays a plain string. */
-static void add_datasets(const cli *c, overrides *o)
+static sqz_status add_datasets(const cli *c, overrides *o, sqz_error *err)
 {
     const char *const *given;
     int n = cli_list(c, "dataset", &given);
-    if (!n) return;
+    sqz_status s = SQZ_OK;
+    if (!n) return SQZ_OK;
     cJSON *all = cJSON_CreateArray();
-    for (int i = 0; i < n; i++) {
-        char *copy = path_format("%s", given[i]), *save = NULL;
-        for (char *w = strtok_r(copy, ",", &save); w; w = strtok_r(NULL, ",", &save))
-            cJSON_AddItemToArray(all, cJSON_CreateString(w));
+    for (int i = 0; i < n && !s; i++) {
+        char *copy = path_format("%s", given[i]), *save = NULL, *local;
+        for (char *w = strtok_r(copy, ",", &save); w && !s; w = strtok_r(NULL, ",", &save)) {
+            if ((s = cli_dataset(w, 0, &local, err))) break;
+            cJSON_AddItemToArray(all, cJSON_CreateString(local));
+            free(local);
+        }
         free(copy);
     }
     char *text = json_text(all, 0);
     add(o, path_format("dataset=%s", text), "--dataset");
     free(text);
     cJSON_Delete(all);
+    return s;
 }
 
 /* "12trials" or "12 trials" or a duration. */
@@ -73,10 +79,9 @@ sqz_status study_config_with(const cli *c, const config_override *more, int n_mo
     if (!cli_given(c, "config") && !(cli_given(c, "model") && cli_given(c, "dataset")))
         return err_set(err, ERR_USAGE, "give --config FILE, or --model MODEL and --dataset FILE");
     overrides o = {0};
-    sqz_status s = SQZ_OK;
     const char *const *list;
     if (cli_given(c, "model")) add(&o, path_format("model=%s", cli_text(c, "model")), "--model");
-    add_datasets(c, &o);
+    sqz_status s = add_datasets(c, &o, err);
     int n = cli_list(c, "budget", &list);
     for (int i = 0; i < n && !s; i++) s = add_budget(&o, list[i], err);
     if (cli_given(c, "max-vram"))

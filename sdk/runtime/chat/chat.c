@@ -1,7 +1,9 @@
 /* chat.c - finding a model's chat template and rendering conversations with it; see chat.h. */
 #include "chat/chat.h"
+#include "checkpoint/gguf.h"
 #include "io/file.h"
 #include "jinja/jinja.h"
+#include "tokenizer/gguf_tokenizer.h"
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,23 +165,50 @@ static sqz_status add_json(chat *c, const char *dir, const char *file, int has_t
     return s;
 }
 
+/* The metadata of a GGUF file, as a tokenizer_config.json. */
+static sqz_status add_gguf(chat *c, const char *path, sqz_error *err)
+{
+    gguf_file *f;
+    char *text = NULL;
+    json_doc *doc = NULL;
+    sqz_status s = gguf_open(path, &f, err);
+    if (s) return s;
+    s = gguf_tokenizer_config(f, &text, err);
+    gguf_close(f);
+    if (!s) s = json_parse(text, (int64_t)strlen(text), 0, path, &doc, err);
+    if (!s) {
+        const cJSON *value = json_get(json_root(doc), "chat_template");
+        if (value) s = add_value(c, value, path, err);
+        add_tokens(c, json_root(doc));
+        json_free(doc);
+    }
+    free(text);
+    return s;
+}
+
+static sqz_status add_folder(chat *c, const char *dir, sqz_error *err)
+{
+    char *path = path_format("%s/chat_template.jinja", dir);
+    sqz_status s = path_exists(path) ? add_file(c, path, "default", err) : SQZ_OK;
+    free(path);
+    if (!s) s = add_more_files(c, dir, err);
+    if (!s) s = add_json(c, dir, "tokenizer_config.json", c->n > 0, err);
+    if (!s) s = add_json(c, dir, "chat_template.json", c->n > 0, err);
+    if (!s) s = add_json(c, dir, "special_tokens_map.json", 1, err);
+    return s;
+}
+
 sqz_status chat_open(const char *dir, chat **out, sqz_error *err)
 {
     chat *c = chat_new();
     if (!c) return err_set(err, SQZ_E_NOMEM, "%s: no memory for a chat template", dir);
-    char *path = path_format("%s/chat_template.jinja", dir);
-    sqz_status s = path_exists(path) ? add_file(c, path, "default", err) : SQZ_OK;
-    if (!s) s = add_more_files(c, dir, err);
-    int found = c->n > 0;
-    if (!s) s = add_json(c, dir, "tokenizer_config.json", found, err);
-    if (!s) s = add_json(c, dir, "chat_template.json", c->n > 0, err);
-    if (!s) s = add_json(c, dir, "special_tokens_map.json", 1, err);
+    sqz_status s =
+        gguf_is_path(dir) && !path_is_dir(dir) ? add_gguf(c, dir, err) : add_folder(c, dir, err);
     if (!s && c->n == 0)
         s = err_set(err, SQZ_E_UNSUPPORTED,
                     "%s: has no chat template (chat_template.jinja, or chat_template in "
                     "tokenizer_config.json); write the prompt as the model was trained to see it",
                     dir);
-    free(path);
     if (s) {
         chat_free(c);
         return s;

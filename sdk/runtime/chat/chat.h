@@ -2,10 +2,10 @@
  *
  * The template is found where models publish it (newest first): chat_template.jinja with
  * additional_chat_templates/NAME.jinja beside it, the key chat_template of tokenizer_config.json (a
- * text, or a list of named ones), chat_template.json.  It sees what transformers lets it see:
- * messages, tools, documents, add_generation_prompt, the special tokens that the tokenizer names,
- * and the caller's own variables.  The text already holds the special tokens: encode it without
- * adding any. */
+ * text, or a list of named ones), chat_template.json; the metadata of a GGUF file.  It sees what
+ * transformers lets it see: messages, tools, documents, add_generation_prompt, the special tokens
+ * that the tokenizer names, and the caller's own variables.  The text already holds the special
+ * tokens: encode it without adding any. */
 #ifndef SQZ_RUNTIME_CHAT_H
 #define SQZ_RUNTIME_CHAT_H
 #include "error/error.h"
@@ -13,9 +13,9 @@
 
 typedef struct chat chat;
 
-/* dir: a model folder.  SQZ_E_UNSUPPORTED when it has no chat template. */
+/* dir: a model folder or a GGUF file.  SQZ_E_UNSUPPORTED when it has no chat template. */
 sqz_status chat_open(const char *dir, chat **out, sqz_error *err);
-/* A template from elsewhere (a GGUF file's metadata).  tokens: an object such as {"bos_token":
+/* A template from elsewhere.  tokens: an object such as {"bos_token":
  * "<s>"}, or NULL. */
 sqz_status chat_from_text(const char *text, int64_t bytes, const cJSON *tokens, const char *name,
                           chat **out, sqz_error *err);

@@ -4,6 +4,7 @@
 #include "hub/parts.h"
 #include "io/disk.h"
 #include "io/file.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -247,7 +248,10 @@ static sqz_status get_files(const hub_place *p, const hub_repo *repo, const list
                        "free some space, or set HF_HOME to a larger disk", err);
     if (missing && !s && hooks && hooks->log) {
         char size[32];
-        disk_amount(total, size);
+        if (total < 1e6)
+            snprintf(size, sizeof size, "%.0f kB", ceil(total / 1e3));
+        else
+            disk_amount(total, size);
         char *text = path_format("%s: downloading %lld files, %s, to %s", repo->id,
                                  (long long)missing, size, p->cache);
         hooks->log(hooks->ctx, text);
@@ -288,7 +292,7 @@ static sqz_status from_cache(const hub_place *p, const hub_repo *repo, const sel
         return SQZ_OK;
     }
     free(path);
-    return err_set(err, SQZ_E_UNSUPPORTED,
+    return err_set(err, ERR_MODEL,
                    "%s \"%s\": is not (whole) in the cache %s, and the network is not used "
                    "(HF_HUB_OFFLINE or SQZ_OFFLINE is set)",
                    repo->dataset ? "data set" : "model", repo->id, p->cache);
@@ -337,20 +341,6 @@ sqz_status hub_model(const char *name, hub_want want, const hub_hooks *hooks, ch
     if (!hub_parse(name, 0, &repo))
         return err_set(err, ERR_USAGE, "\"%s\": no name of the form owner/name[@revision]", name);
     return obtain(&repo, &s, hooks, folder, err);
-}
-
-sqz_status hub_cached(const char *name, char **folder, sqz_error *err)
-{
-    hub_repo repo;
-    hub_place p;
-    selection s = {.want = HUB_CONFIG};
-    if (!hub_parse(name, 0, &repo))
-        return err_set(err, SQZ_E_UNSUPPORTED, "\"%s\": no name of a model", name);
-    sqz_status st = hub_place_open(&repo, &p, err);
-    if (st) return st;
-    st = from_cache(&p, &repo, &s, folder, err);
-    hub_place_free(&p);
-    return st;
 }
 
 /* ---- data sets ------------------------------------------------------------------------------- */

@@ -20,8 +20,6 @@ typedef enum hub_want { HUB_CONFIG, HUB_TOKENIZER, HUB_MODEL } hub_want; /* each
 int hub_is_name(const char *text);
 /* The folder (malloc'd) that holds the files of a model: from the cache, else downloaded. */
 sqz_status hub_model(const char *name, hub_want, const hub_hooks *, char **folder, sqz_error *err);
-/* The same without the network; SQZ_E_UNSUPPORTED when the cache has it not. */
-sqz_status hub_cached(const char *name, char **folder, sqz_error *err);
 /* owner/name[@revision][:subset[:split]] as the spec of a local folder (malloc'd), with its files
  * in the cache.  NAME= in front is kept. */
 sqz_status hub_dataset(const char *spec, int for_calibration, const hub_hooks *, char **local,

@@ -241,9 +241,9 @@ static sqz_status follow(transfer *t, const char *url, char **next, sqz_error *e
     show_url(url, shown);
     if (!curl_origin(url, from, sizeof from, &user) ||
         !curl_origin(target, to, sizeof to, &user_to) || user_to)
-        return err_set(err, ERR_REMOTE, "%s: redirects to no usable address", shown);
+        return err_set(err, ERR_MODEL, "%s: redirects to no usable address", shown);
     if (!strncmp(from, "https:", 6) && strncmp(to, "https:", 6) != 0)
-        return err_set(err, ERR_REMOTE, "%s: refused a redirect from https to http", shown);
+        return err_set(err, ERR_MODEL, "%s: refused a redirect from https to http", shown);
     *next = path_format("%s", target);
     if (t->request->head && strcasecmp(from, to) != 0) { /* the large file's own host */
         a->location = *next;
@@ -280,7 +280,7 @@ static sqz_status once(const hub_request *r, CURL *c, hub_answer *a, sqz_error *
         if (s || !next) break;
         free(url);
         url = next;
-        if (hop == MAX_HOPS) s = err_set(err, ERR_REMOTE, "%s: redirects in circles", r->what);
+        if (hop == MAX_HOPS) s = err_set(err, ERR_MODEL, "%s: redirects in circles", r->what);
     }
     free(url);
     return s;
@@ -288,7 +288,7 @@ static sqz_status once(const hub_request *r, CURL *c, hub_answer *a, sqz_error *
 
 sqz_status hub_wait(const hub_hooks *hooks, int attempt, double retry_after_s, const char *what)
 {
-    double left = retry_after_s > 0 ? retry_after_s : 0.5 * (double)(1 << attempt);
+    double left = retry_after_s > 0 ? retry_after_s : 0.25 * (double)(1 << attempt);
     for (; left > 0; left -= 0.1) {
         struct timespec pause = {0, 100000000};
         if (hooks && hooks->tick && hooks->tick(hooks->ctx, 0, what)) return SQZ_E_CANCELLED;

@@ -15,14 +15,14 @@ static value look_up(run *r, const scope *s, const char *name)
     if (which >= 0) return (value){.type = V_FUNCTION, .which = (uint16_t)which};
     if (!strcmp(name, "cycler") || !strcmp(name, "joiner") || !strcmp(name, "lipsum") ||
         !strcmp(name, "self"))
-        return run_fail(r, SQZ_E_UNSUPPORTED, "\"%s\" is not supported", name);
+        return render_fail(r, SQZ_E_UNSUPPORTED, "\"%s\" is not supported", name);
     return value_undefined(name, (int64_t)strlen(name));
 }
 
 static value fail_undefined(run *r, value v)
 {
-    if (!v.n) return run_fail(r, ERR_MODEL, "an undefined value is used");
-    return run_fail(r, ERR_MODEL, "\"%.*s\" is undefined", v.n > 80 ? 80 : (int)v.n, v.at);
+    if (!v.n) return render_fail(r, ERR_MODEL, "an undefined value is used");
+    return render_fail(r, ERR_MODEL, "\"%.*s\" is undefined", v.n > 80 ? 80 : (int)v.n, v.at);
 }
 
 /* ---- members --------------------------------------------------------------------------------- */
@@ -61,10 +61,10 @@ value item_get(run *r, value object, value key)
 
 static value slice(run *r, scope *s, const node *n)
 {
-    value object = run_expression(r, s, n->a);
-    value from = n->b ? run_expression(r, s, n->b) : value_none();
-    value to = n->c ? run_expression(r, s, n->c) : value_none();
-    value step = n->d ? run_expression(r, s, n->d) : value_none();
+    value object = render_expression(r, s, n->a);
+    value from = n->b ? render_expression(r, s, n->b) : value_none();
+    value to = n->c ? render_expression(r, s, n->c) : value_none();
+    value step = n->d ? render_expression(r, s, n->d) : value_none();
     if (r->failed) return object;
     if (object.type == V_UNDEFINED) return fail_undefined(r, object);
     return value_slice(r, object, from, to, step);
@@ -76,19 +76,19 @@ static void collect(run *r, scope *s, const node *n, arguments *a)
 {
     a->n = (int)n->n;
     a->n_named = (int)n->n_values;
-    for (int i = 0; i < a->n && !r->failed; i++) a->at[i] = run_expression(r, s, n->items[i]);
+    for (int i = 0; i < a->n && !r->failed; i++) a->at[i] = render_expression(r, s, n->items[i]);
     for (int i = 0; i < a->n_named && !r->failed; i++) {
         a->names[a->n + i] = n->keywords[i];
         for (int k = 0; k < i; k++)
             if (n->keywords[k] == n->keywords[i])
-                run_fail(r, ERR_MODEL, "the argument %s is given twice", n->keywords[i]);
-        a->at[a->n + i] = run_expression(r, s, n->values[i]);
+                render_fail(r, ERR_MODEL, "the argument %s is given twice", n->keywords[i]);
+        a->at[a->n + i] = render_expression(r, s, n->values[i]);
     }
 }
 
 static value call(run *r, scope *s, const node *n)
 {
-    value callee = run_expression(r, s, n->a);
+    value callee = render_expression(r, s, n->a);
     arguments a = {.n = 0};
     if (!r->failed) collect(r, s, n, &a);
     if (r->failed) return callee;
@@ -100,8 +100,8 @@ static value call(run *r, scope *s, const node *n)
         return callee.bound->self.type == V_LOOP ? loop_call(r, callee, &a)
                                                  : method_call(r, callee, &a);
     case V_UNDEFINED: return fail_undefined(r, callee);
-    case V_LOOP: return run_fail(r, SQZ_E_UNSUPPORTED, "recursive loops are not supported");
-    default: return run_fail(r, ERR_MODEL, "%s cannot be called", value_word(callee));
+    case V_LOOP: return render_fail(r, SQZ_E_UNSUPPORTED, "recursive loops are not supported");
+    default: return render_fail(r, ERR_MODEL, "%s cannot be called", value_word(callee));
     }
 }
 
@@ -122,7 +122,7 @@ value apply_filters(run *r, scope *s, const node *n, value text)
 
 static value test(run *r, scope *s, const node *n)
 {
-    value operand = run_expression(r, s, n->a);
+    value operand = render_expression(r, s, n->a);
     arguments a = {.n = 0};
     if (!r->failed) collect(r, s, n, &a);
     if (r->failed) return operand;
@@ -135,12 +135,12 @@ static value no_operator(run *r, const char *sign, value a, value b)
 {
     if (a.type == V_UNDEFINED) return fail_undefined(r, a);
     if (b.type == V_UNDEFINED) return fail_undefined(r, b);
-    return run_fail(r, ERR_MODEL, "%s %s %s has no meaning", value_word(a), sign, value_word(b));
+    return render_fail(r, ERR_MODEL, "%s %s %s has no meaning", value_word(a), sign, value_word(b));
 }
 
 static value too_large(run *r)
 {
-    return run_fail(r, SQZ_E_UNSUPPORTED, "integers beyond 64 bits are not supported");
+    return render_fail(r, SQZ_E_UNSUPPORTED, "integers beyond 64 bits are not supported");
 }
 
 static int needs_escape(value v)
@@ -153,8 +153,8 @@ static int needs_escape(value v)
 static value add_strings(run *r, value a, value b)
 {
     if (a.markup != b.markup && needs_escape(a.markup ? b : a))
-        return run_fail(r, SQZ_E_UNSUPPORTED,
-                        "adding a string to one from |safe escapes it; that is not supported");
+        return render_fail(r, SQZ_E_UNSUPPORTED,
+                           "adding a string to one from |safe escapes it; that is not supported");
     text_buffer text = {0};
     text_add(&text, a.at, a.n);
     text_add(&text, b.at, b.n);
@@ -169,7 +169,7 @@ static value add(run *r, value a, value b)
     if (a.type == V_STR && b.type == V_STR) return add_strings(r, a, b);
     if (a.type == b.type && (a.type == V_LIST || a.type == V_TUPLE)) {
         value out = value_list_new(r, (value_type)a.type, a.list->n + b.list->n);
-        if (r->failed || !run_step(r, a.list->n + b.list->n)) return out;
+        if (r->failed || !render_step(r, a.list->n + b.list->n)) return out;
         for (int64_t i = 0; i < a.list->n; i++) list_add(r, out.list, a.list->at[i]);
         for (int64_t i = 0; i < b.list->n; i++) list_add(r, out.list, b.list->at[i]);
         return out;
@@ -185,9 +185,9 @@ static value repeat(run *r, value what, int64_t times)
     int64_t size = what.type == V_STR ? what.n : what.list->n, total;
     if (times < 0) times = 0;
     if (__builtin_mul_overflow(size, times, &total) || total > r->output_limit)
-        return run_fail(r, ERR_MODEL, "a repetition longer than the limit of %lld",
-                        (long long)r->output_limit);
-    if (!run_step(r, total / 16 + 1)) return what;
+        return render_fail(r, ERR_MODEL, "a repetition longer than the limit of %lld",
+                           (long long)r->output_limit);
+    if (!render_step(r, total / 16 + 1)) return what;
     if (what.type == V_STR) {
         text_buffer text = {0};
         for (int64_t i = 0; i < times && size; i++) text_add(&text, what.at, what.n);
@@ -219,9 +219,9 @@ static value power(run *r, value a, value b)
 {
     if (a.type == V_FLOAT || b.type == V_FLOAT || b.i < 0) {
         if (value_as_double(a) == 0 && value_as_double(b) < 0)
-            return run_fail(r, ERR_MODEL, "zero to a negative power");
+            return render_fail(r, ERR_MODEL, "zero to a negative power");
         if (value_as_double(a) < 0 && value_as_double(b) != floor(value_as_double(b)))
-            return run_fail(r, SQZ_E_UNSUPPORTED, "complex numbers are not supported");
+            return render_fail(r, SQZ_E_UNSUPPORTED, "complex numbers are not supported");
         return value_float(pow(value_as_double(a), value_as_double(b)));
     }
     int64_t result = 1, base = a.i;
@@ -236,7 +236,7 @@ static value power(run *r, value a, value b)
 static value divide(run *r, operator_kind op, value a, value b)
 {
     double x = value_as_double(a), y = value_as_double(b);
-    if (y == 0) return run_fail(r, ERR_MODEL, "division by zero");
+    if (y == 0) return render_fail(r, ERR_MODEL, "division by zero");
     if (op == OP_DIV) return value_float(x / y);
     if (a.type == V_FLOAT || b.type == V_FLOAT) {
         double rest = fmod(x, y);
@@ -263,7 +263,7 @@ static value arithmetic(run *r, operator_kind op, value a, value b)
     if (op == OP_ADD) return add(r, a, b);
     if (op == OP_MUL) return multiply(r, a, b);
     if (op == OP_MOD && a.type == V_STR)
-        return run_fail(r, SQZ_E_UNSUPPORTED, "formatting with %% is not supported");
+        return render_fail(r, SQZ_E_UNSUPPORTED, "formatting with %% is not supported");
     if (!value_is_number(a) || !value_is_number(b)) return no_operator(r, signs[op], a, b);
     if (op == OP_POW) return power(r, a, b);
     if (op != OP_SUB) return divide(r, op, a, b);
@@ -276,7 +276,7 @@ static value negate(run *r, value v, int sign)
 {
     int64_t minus;
     if (v.type == V_UNDEFINED) return fail_undefined(r, v);
-    if (!value_is_number(v)) return run_fail(r, ERR_MODEL, "%s has no sign", value_word(v));
+    if (!value_is_number(v)) return render_fail(r, ERR_MODEL, "%s has no sign", value_word(v));
     if (v.type == V_FLOAT) return value_float(sign < 0 ? -v.f : v.f);
     if (sign > 0) return value_int(v.i);
     return __builtin_sub_overflow((int64_t)0, v.i, &minus) ? too_large(r) : value_int(minus);
@@ -305,9 +305,9 @@ static int compare_one(run *r, operator_kind op, value a, value b)
 
 static value compare(run *r, scope *s, const node *n)
 {
-    value left = run_expression(r, s, n->a);
+    value left = render_expression(r, s, n->a);
     for (int64_t i = 0; i < n->n && !r->failed; i++) {
-        value right = run_expression(r, s, n->items[i]);
+        value right = render_expression(r, s, n->items[i]);
         if (r->failed || !compare_one(r, n->ops[i], left, right)) return value_bool(0);
         left = right;
     }
@@ -320,9 +320,9 @@ static value concat(run *r, scope *s, const node *n)
 {
     text_buffer text = {0};
     for (int64_t i = 0; i < n->n && !r->failed; i++) {
-        value v = run_expression(r, s, n->items[i]);
+        value v = render_expression(r, s, n->items[i]);
         if (!r->failed) value_print(r, v, &text);
-        if (text.n > r->output_limit) run_fail(r, ERR_MODEL, "a string longer than the limit");
+        if (text.n > r->output_limit) render_fail(r, ERR_MODEL, "a string longer than the limit");
     }
     return value_take(r, &text);
 }
@@ -331,7 +331,7 @@ static value collection(run *r, scope *s, const node *n)
 {
     value out = value_list_new(r, n->kind == N_TUPLE ? V_TUPLE : V_LIST, n->n);
     for (int64_t i = 0; i < n->n && !r->failed; i++)
-        list_add(r, out.list, run_expression(r, s, n->items[i]));
+        list_add(r, out.list, render_expression(r, s, n->items[i]));
     return out;
 }
 
@@ -339,8 +339,8 @@ static value dictionary(run *r, scope *s, const node *n)
 {
     value out = value_dict_new(r, V_DICT);
     for (int64_t i = 0; i < n->n && !r->failed; i++) {
-        value key = run_expression(r, s, n->items[i]);
-        value v = run_expression(r, s, n->values[i]);
+        value key = render_expression(r, s, n->items[i]);
+        value v = render_expression(r, s, n->values[i]);
         if (!r->failed) dict_put(r, out.dict, key, v);
     }
     return out;
@@ -348,10 +348,10 @@ static value dictionary(run *r, scope *s, const node *n)
 
 static value condition(run *r, scope *s, const node *n)
 {
-    value v = run_expression(r, s, n->b);
+    value v = render_expression(r, s, n->b);
     if (r->failed) return v;
-    if (value_true(v)) return run_expression(r, s, n->a);
-    return n->c ? run_expression(r, s, n->c)
+    if (value_true(v)) return render_expression(r, s, n->a);
+    return n->c ? render_expression(r, s, n->c)
                 : value_undefined("the value of an if without else", 31);
 }
 
@@ -372,11 +372,11 @@ static value calculate_one(run *r, scope *s, const node *n)
     case N_TEST: return test(r, s, n);
     default: break;
     }
-    a = run_expression(r, s, n->a);
+    a = render_expression(r, s, n->a);
     if (r->failed) return a;
     switch (n->kind) {
-    case N_AND: return value_true(a) ? run_expression(r, s, n->b) : a;
-    case N_OR: return value_true(a) ? a : run_expression(r, s, n->b);
+    case N_AND: return value_true(a) ? render_expression(r, s, n->b) : a;
+    case N_OR: return value_true(a) ? a : render_expression(r, s, n->b);
     case N_NOT: return value_bool(!value_true(a));
     case N_NEGATE: return negate(r, a, -1);
     case N_PLUS: return negate(r, a, 1);
@@ -384,14 +384,14 @@ static value calculate_one(run *r, scope *s, const node *n)
     case N_FILTER: return filter(r, s, n, a);
     default: break;
     }
-    b = run_expression(r, s, n->b);
+    b = render_expression(r, s, n->b);
     if (r->failed) return b;
     return n->kind == N_ITEM ? item_get(r, a, b) : arithmetic(r, n->op, a, b);
 }
 
-value run_expression(run *r, scope *s, const node *n)
+value render_expression(run *r, scope *s, const node *n)
 {
-    if (r->failed || !run_enter(r)) return value_undefined(NULL, 0);
+    if (r->failed || !render_enter(r)) return value_undefined(NULL, 0);
     r->line = n->line;
     value v = calculate_one(r, s, n);
     r->depth--;

@@ -14,11 +14,11 @@ enum {
 static const int64_t DEFAULT_OUTPUT = 64 << 20, DEFAULT_MEMORY = 256 << 20,
                      DEFAULT_STEPS = 50000000, TEMPLATE_MEMORY = 256 << 20;
 
-int run_enter(run *r)
+int render_enter(run *r)
 {
     if (++r->depth > MAX_DEPTH)
-        run_fail(r, ERR_MODEL, "calls are nested too deeply (%d levels)", MAX_DEPTH);
-    return run_step(r, 1);
+        render_fail(r, ERR_MODEL, "calls are nested too deeply (%d levels)", MAX_DEPTH);
+    return render_step(r, 1);
 }
 
 /* ---- scopes ---------------------------------------------------------------------------------- */
@@ -27,9 +27,9 @@ static void *take(run *r, int64_t bytes)
 {
     void *p = r->failed ? NULL : arena_take(&r->memory, bytes);
     if (!p)
-        run_fail(r, SQZ_E_NOMEM,
-                 "no memory, or more than the limit of %lld bytes for one rendering",
-                 (long long)r->memory.limit);
+        render_fail(r, SQZ_E_NOMEM,
+                    "no memory, or more than the limit of %lld bytes for one rendering",
+                    (long long)r->memory.limit);
     return p;
 }
 
@@ -66,9 +66,10 @@ static void set_field(run *r, scope *s, const node *target, value v)
 {
     const value *space = scope_find(s, target->name);
     if (!space || space->type != V_NAMESPACE)
-        run_fail(r, ERR_MODEL, "\"%s\" is no namespace; its members cannot be set", target->name);
+        render_fail(r, ERR_MODEL, "\"%s\" is no namespace; its members cannot be set",
+                    target->name);
     else if (target->constant.n && target->constant.at[0] == '_')
-        run_fail(r, ERR_MODEL, "members of a namespace cannot begin with _");
+        render_fail(r, ERR_MODEL, "members of a namespace cannot begin with _");
     else
         dict_put(r, space->dict, target->constant, v);
 }
@@ -81,12 +82,12 @@ static void assign(run *r, scope *s, const node *target, value v)
         set_field(r, s, target, v);
     } else {
         value parts = v.type == V_UNDEFINED
-                          ? run_fail(r, ERR_MODEL, "an undefined value cannot be unpacked")
+                          ? render_fail(r, ERR_MODEL, "an undefined value cannot be unpacked")
                           : value_iterate(r, v);
         if (r->failed) return;
         if (parts.list->n != target->n) {
-            run_fail(r, ERR_MODEL, "%lld values for %lld names", (long long)parts.list->n,
-                     (long long)target->n);
+            render_fail(r, ERR_MODEL, "%lld values for %lld names", (long long)parts.list->n,
+                        (long long)target->n);
             return;
         }
         for (int64_t i = 0; i < target->n && !r->failed; i++)
@@ -100,22 +101,22 @@ static void put(run *r, value v)
 {
     value_print(r, v, r->out);
     if (r->out->failed)
-        run_fail(r, SQZ_E_NOMEM, "no memory for the text");
+        render_fail(r, SQZ_E_NOMEM, "no memory for the text");
     else if (r->out->n > r->output_limit)
-        run_fail(r, ERR_MODEL, "the text is longer than the limit of %lld bytes",
-                 (long long)r->output_limit);
+        render_fail(r, ERR_MODEL, "the text is longer than the limit of %lld bytes",
+                    (long long)r->output_limit);
 }
 
 static value capture_here(run *r, scope *s, const node *body)
 {
     text_buffer text = {0}, *outer = r->out;
     r->out = &text;
-    run_statement(r, s, body);
+    render_statement(r, s, body);
     r->out = outer;
     return value_take(r, &text);
 }
 
-value run_capture(run *r, scope *parent, const node *body)
+value render_capture(run *r, scope *parent, const node *body)
 {
     scope *s = scope_new(r, parent);
     return r->failed ? value_undefined(NULL, 0) : capture_here(r, s, body);
@@ -126,7 +127,7 @@ value run_capture(run *r, scope *parent, const node *body)
 /* What the condition of a loop lets through. */
 static value loop_items(run *r, scope *s, const node *n)
 {
-    value all = run_expression(r, s, n->b);
+    value all = render_expression(r, s, n->b);
     if (r->failed) return all;
     all = value_iterate(r, all);
     if (r->failed || !n->e) return all;
@@ -135,7 +136,7 @@ static value loop_items(run *r, scope *s, const node *n)
         scope *pass = scope_new(r, s);
         if (!pass) break;
         assign(r, pass, n->a, all.list->at[i]);
-        if (value_true(run_expression(r, pass, n->e))) list_add(r, kept.list, all.list->at[i]);
+        if (value_true(render_expression(r, pass, n->e))) list_add(r, kept.list, all.list->at[i]);
     }
     return kept;
 }
@@ -151,9 +152,9 @@ static leave run_for(run *r, scope *s, const node *n)
         if (!pass) break;
         scope_set(r, pass, r->template->loop, (value){.type = V_LOOP, .loop = l});
         assign(r, pass, n->a, items.list->at[l->at]);
-        if (run_statement(r, pass, n->c) == LEAVE_BREAK) break;
+        if (render_statement(r, pass, n->c) == LEAVE_BREAK) break;
     }
-    if (items.list->n == 0 && n->d && !r->failed) return run_statement(r, scope_new(r, s), n->d);
+    if (items.list->n == 0 && n->d && !r->failed) return render_statement(r, scope_new(r, s), n->d);
     return LEAVE_NOT;
 }
 
@@ -202,15 +203,15 @@ value macro_call(run *r, const macro *m, const arguments *a)
     const node *n = m->node;
     scope *s = scope_new(r, m->home);
     if (a->n > n->n)
-        run_fail(r, ERR_MODEL, "macro %s: %d arguments, at most %lld are taken", n->name, a->n,
-                 (long long)n->n);
+        render_fail(r, ERR_MODEL, "macro %s: %d arguments, at most %lld are taken", n->name, a->n,
+                    (long long)n->n);
     for (int k = 0; k < a->n_named && !r->failed; k++) {
         int known = 0;
         for (int64_t i = 0; i < n->n; i++)
             known |= n->items[i]->name == a->names[a->n + k] && i >= a->n;
         if (!known)
-            run_fail(r, ERR_MODEL, "macro %s: takes no argument %s, or has it already", n->name,
-                     a->names[a->n + k]);
+            render_fail(r, ERR_MODEL, "macro %s: takes no argument %s, or has it already", n->name,
+                        a->names[a->n + k]);
     }
     for (int64_t i = 0; i < n->n && !r->failed; i++) {
         const char *name = n->items[i]->name;
@@ -219,10 +220,10 @@ value macro_call(run *r, const macro *m, const arguments *a)
         if (has_argument(a, (int)i, name))
             v = argument(a, (int)i, name, v);
         else if (fallback >= 0)
-            v = run_expression(r, s, n->values[fallback]);
+            v = render_expression(r, s, n->values[fallback]);
         scope_set(r, s, name, v);
     }
-    if (!run_enter(r)) return value_undefined(NULL, 0);
+    if (!render_enter(r)) return value_undefined(NULL, 0);
     value text = capture_here(r, s, n->c);
     r->depth--;
     return text;
@@ -241,25 +242,25 @@ static void define_macro(run *r, scope *s, const node *n)
 static leave run_body(run *r, scope *s, const node *n)
 {
     leave l = LEAVE_NOT;
-    for (int64_t i = 0; i < n->n && !l && !r->failed; i++) l = run_statement(r, s, n->items[i]);
+    for (int64_t i = 0; i < n->n && !l && !r->failed; i++) l = render_statement(r, s, n->items[i]);
     return l;
 }
 
 static leave run_if(run *r, scope *s, const node *n)
 {
     for (int64_t i = 0; i + 1 < n->n && !r->failed; i += 2) {
-        value v = run_expression(r, s, n->items[i]);
-        if (!r->failed && value_true(v)) return run_statement(r, s, n->items[i + 1]);
+        value v = render_expression(r, s, n->items[i]);
+        if (!r->failed && value_true(v)) return render_statement(r, s, n->items[i + 1]);
     }
-    return n->d && !r->failed ? run_statement(r, s, n->d) : LEAVE_NOT;
+    return n->d && !r->failed ? render_statement(r, s, n->d) : LEAVE_NOT;
 }
 
 static leave run_with(run *r, scope *s, const node *n)
 {
     scope *inner = scope_new(r, s);
     for (int64_t i = 0; i < n->n && !r->failed; i++)
-        assign(r, inner, n->items[i], run_expression(r, s, n->values[i]));
-    return r->failed ? LEAVE_NOT : run_statement(r, inner, n->c);
+        assign(r, inner, n->items[i], render_expression(r, s, n->values[i]));
+    return r->failed ? LEAVE_NOT : render_statement(r, inner, n->c);
 }
 
 static leave run_one(run *r, scope *s, const node *n)
@@ -275,24 +276,24 @@ static leave run_one(run *r, scope *s, const node *n)
     case N_CONTINUE: return LEAVE_CONTINUE;
     case N_MACRO: define_macro(r, s, n); return LEAVE_NOT;
     case N_SET:
-        v = run_expression(r, s, n->b);
+        v = render_expression(r, s, n->b);
         if (!r->failed) assign(r, s, n->a, v);
         return LEAVE_NOT;
     case N_SET_BODY:
-        v = apply_filters(r, s, n->b, run_capture(r, s, n->c));
+        v = apply_filters(r, s, n->b, render_capture(r, s, n->c));
         if (!r->failed) assign(r, s, n->a, v);
         return LEAVE_NOT;
-    case N_FILTERED: v = apply_filters(r, s, n->b, run_capture(r, s, n->c)); break;
-    case N_SCOPED: v = run_capture(r, s, n->c); break;
-    default: v = run_expression(r, s, n->a); break; /* N_PRINT */
+    case N_FILTERED: v = apply_filters(r, s, n->b, render_capture(r, s, n->c)); break;
+    case N_SCOPED: v = render_capture(r, s, n->c); break;
+    default: v = render_expression(r, s, n->a); break; /* N_PRINT */
     }
     if (!r->failed) put(r, v);
     return LEAVE_NOT;
 }
 
-leave run_statement(run *r, scope *s, const node *n)
+leave render_statement(run *r, scope *s, const node *n)
 {
-    if (r->failed || !run_enter(r)) return LEAVE_NOT;
+    if (r->failed || !render_enter(r)) return LEAVE_NOT;
     r->line = n->line;
     leave l = run_one(r, s, n);
     r->depth--;
@@ -353,13 +354,14 @@ sqz_status jinja_compile(const char *text, int64_t bytes, const char *title, jin
     int64_t n = 0;
     token_list tokens = {0};
     const char *source = clean_source(&r.memory, text, bytes, &n);
-    if (!source) run_fail(&r, SQZ_E_NOMEM, "no memory");
+    if (!source) render_fail(&r, SQZ_E_NOMEM, "no memory");
     t->memory.limit = TEMPLATE_MEMORY;
     t->loop = jinja_name(t, "loop", 4);
     t->caller = jinja_name(t, "caller", 6);
     t->varargs = jinja_name(t, "varargs", 7);
     t->kwargs = jinja_name(t, "kwargs", 6);
-    if (!t->loop || !t->caller || !t->varargs || !t->kwargs) run_fail(&r, SQZ_E_NOMEM, "no memory");
+    if (!t->loop || !t->caller || !t->varargs || !t->kwargs)
+        render_fail(&r, SQZ_E_NOMEM, "no memory");
     if (!r.failed) jinja_lex(&r, source, n, &tokens);
     if (!r.failed) jinja_parse(&r, t, &tokens);
     t->nodes = r.memory;
@@ -407,9 +409,9 @@ sqz_status jinja_render(const jinja *t, const cJSON *variables, const jinja_limi
     r.steps = l.steps > 0 ? l.steps : DEFAULT_STEPS;
     r.now_s = l.now_s ? l.now_s : (int64_t)time(NULL);
     scope *given = scope_of_variables(&r, variables);
-    if (!r.failed) run_statement(&r, scope_new(&r, given), t->body);
+    if (!r.failed) render_statement(&r, scope_new(&r, given), t->body);
     if (!r.failed) text_add(&out, "", 1);
-    if (out.failed) run_fail(&r, SQZ_E_NOMEM, "no memory for the text");
+    if (out.failed) render_fail(&r, SQZ_E_NOMEM, "no memory for the text");
     arena_free(&r.memory);
     if (r.failed) {
         text_free(&out);

@@ -26,19 +26,19 @@ typedef struct loop {
     value seen; /* of loop.changed */
 } loop;
 
-value run_expression(run *, scope *, const node *);
+value render_expression(run *, scope *, const node *);
 /* Output goes to r->out.  What a statement leaves with: */
 typedef enum leave { LEAVE_NOT, LEAVE_BREAK, LEAVE_CONTINUE } leave;
-leave run_statement(run *, scope *, const node *);
+leave render_statement(run *, scope *, const node *);
 /* The text that a body puts out, in a scope of its own. */
-value run_capture(run *, scope *parent, const node *body);
+value render_capture(run *, scope *parent, const node *body);
 scope *scope_new(run *, scope *parent);
 void scope_set(run *, scope *, const char *name, value);
 const value *scope_find(const scope *, const char *name); /* NULL: nowhere */
 value macro_call(run *, const macro *, const arguments *);
 value loop_attribute(run *, value loop, value name);
 value loop_call(run *, value method, const arguments *);
-int run_enter(run *); /* 0: too deep; undone by r->depth-- */
+int render_enter(run *); /* 0: too deep; undone by r->depth-- */
 /* Applies the filters of a block to its text. */
 value apply_filters(run *, scope *, const node *filters, value text);
 #endif

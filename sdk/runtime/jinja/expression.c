@@ -19,8 +19,8 @@ value parse_fail(parser *p, const char *what)
     int n = p->at->n > 40 ? 40 : (int)p->at->n;
     if (p->at->type == T_NAME || p->at->type == T_SIGN || p->at->type == T_STRING ||
         p->at->type == T_NUMBER)
-        return run_fail(p->r, ERR_MODEL, "%s, at \"%.*s\"", what, n, p->at->at);
-    return run_fail(p->r, ERR_MODEL, "%s", what);
+        return render_fail(p->r, ERR_MODEL, "%s, at \"%.*s\"", what, n, p->at->at);
+    return render_fail(p->r, ERR_MODEL, "%s", what);
 }
 
 int parser_enter(parser *p)
@@ -76,7 +76,7 @@ const char *take_name(parser *p)
         return NULL;
     }
     const char *name = jinja_name(p->t, p->at->at, p->at->n);
-    if (!name) run_fail(p->r, SQZ_E_NOMEM, "the template is too large");
+    if (!name) render_fail(p->r, SQZ_E_NOMEM, "the template is too large");
     parser_advance(p);
     return name;
 }
@@ -87,7 +87,7 @@ node *node_new(parser *p, node_kind kind)
     static _Thread_local node scratch;
     node *n = p->r->failed ? NULL : arena_take(&p->r->memory, sizeof *n);
     if (!n) {
-        run_fail(p->r, SQZ_E_NOMEM, "the template is too large");
+        render_fail(p->r, SQZ_E_NOMEM, "the template is too large");
         n = &scratch;
         memset(n, 0, sizeof *n);
     }
@@ -102,7 +102,7 @@ static void *grow(parser *p, void *old, int64_t n, size_t size)
     if (n & (n - 1)) return old;
     void *more = p->r->failed ? NULL : arena_take(&p->r->memory, (n ? n * 2 : 1) * (int64_t)size);
     if (!more) {
-        run_fail(p->r, SQZ_E_NOMEM, "the template is too large");
+        render_fail(p->r, SQZ_E_NOMEM, "the template is too large");
         return NULL;
     }
     if (n) memcpy(more, old, (size_t)n * size);
@@ -159,7 +159,7 @@ static node *parse_word(parser *p)
     if (p->in_macro && n->name &&
         (n->name == p->t->varargs || n->name == p->t->kwargs || n->name == p->t->caller)) {
         p->r->line = n->line;
-        run_fail(p->r, SQZ_E_UNSUPPORTED, "\"%s\" in a macro is not supported", n->name);
+        render_fail(p->r, SQZ_E_UNSUPPORTED, "\"%s\" in a macro is not supported", n->name);
     }
     return n;
 }
@@ -286,7 +286,7 @@ static void parse_arguments(parser *p, node *call)
         if (at_sign(p, ")")) break;
         if (at_sign(p, "*") || at_sign(p, "**")) {
             p->r->line = p->at->line;
-            run_fail(p->r, SQZ_E_UNSUPPORTED, "* and ** arguments are not supported");
+            render_fail(p->r, SQZ_E_UNSUPPORTED, "* and ** arguments are not supported");
         } else if (p->at->type == T_NAME && p->at[1].type == T_SIGN && p->at[1].n == 1 &&
                    p->at[1].at[0] == '=') {
             const char *name = take_name(p);
@@ -327,8 +327,8 @@ static node *parse_filter(parser *p, node *operand)
     n->which = p->r->failed ? 0 : filter_find(p->at->at, p->at->n);
     if (n->which < 0) {
         p->r->line = p->at->line;
-        run_fail(p->r, SQZ_E_UNSUPPORTED, "the filter \"%.*s\" is not supported",
-                 p->at->n > 60 ? 60 : (int)p->at->n, p->at->at);
+        render_fail(p->r, SQZ_E_UNSUPPORTED, "the filter \"%.*s\" is not supported",
+                    p->at->n > 60 ? 60 : (int)p->at->n, p->at->at);
     }
     parser_advance(p);
     if (at_sign(p, "(")) parse_arguments(p, n);
@@ -360,8 +360,8 @@ static node *parse_test(parser *p, node *operand)
     n->which = p->r->failed ? 0 : test_find(p->at->at, p->at->n);
     if (n->which < 0) {
         p->r->line = p->at->line;
-        run_fail(p->r, SQZ_E_UNSUPPORTED, "the test \"%.*s\" is not supported",
-                 p->at->n > 60 ? 60 : (int)p->at->n, p->at->at);
+        render_fail(p->r, SQZ_E_UNSUPPORTED, "the test \"%.*s\" is not supported",
+                    p->at->n > 60 ? 60 : (int)p->at->n, p->at->at);
     }
     parser_advance(p);
     if (p->r->failed) return n;

@@ -149,7 +149,7 @@ static value f_tojson(run *r, value v, const arguments *a)
         s.n_indent = indent.n;
     } else if (indent.type != V_NONE) {
         int64_t n = argument_int(r, "indent", indent);
-        if (n > 64) run_fail(r, SQZ_E_UNSUPPORTED, "tojson: an indent beyond 64");
+        if (n > 64) render_fail(r, SQZ_E_UNSUPPORTED, "tojson: an indent beyond 64");
         s.n_indent = n > 0 && n <= 64 ? n : 0;
         memset(spaces, ' ', sizeof spaces);
         s.indent = spaces;
@@ -158,7 +158,7 @@ static value f_tojson(run *r, value v, const arguments *a)
     if (separators.type != V_NONE) {
         value pair = value_iterate(r, separators);
         if (!r->failed && pair.list->n != 2)
-            run_fail(r, ERR_MODEL, "tojson: separators are two strings");
+            render_fail(r, ERR_MODEL, "tojson: separators are two strings");
         if (r->failed) return v;
         s.item_separator = argument_str(r, "tojson", pair.list->at[0]);
         s.key_separator = argument_str(r, "tojson", pair.list->at[1]);
@@ -193,7 +193,7 @@ static int read_float(run *r, value text, double *out)
 static value f_float(run *r, value v, const arguments *a)
 {
     double d;
-    if (v.type == V_UNDEFINED) return run_fail(r, ERR_MODEL, "float of an undefined value");
+    if (v.type == V_UNDEFINED) return render_fail(r, ERR_MODEL, "float of an undefined value");
     if (value_is_number(v)) return value_float(value_as_double(v));
     if (v.type == V_STR && read_float(r, v, &d)) return value_float(d);
     return argument(a, 0, "default", value_float(0));
@@ -203,7 +203,7 @@ static value whole(run *r, double d, value fallback)
 {
     if (!isfinite(d)) return fallback;
     if (fabs(d) >= 0x1p63)
-        return run_fail(r, SQZ_E_UNSUPPORTED, "integers beyond 64 bits are not supported");
+        return render_fail(r, SQZ_E_UNSUPPORTED, "integers beyond 64 bits are not supported");
     return value_int((int64_t)d);
 }
 
@@ -219,8 +219,8 @@ static value f_int(run *r, value v, const arguments *a)
     value fallback = argument(a, 0, "default", value_int(0));
     double d;
     if (has_argument(a, 1, "base"))
-        return run_fail(r, SQZ_E_UNSUPPORTED, "int with a base is not supported");
-    if (v.type == V_UNDEFINED) return run_fail(r, ERR_MODEL, "int of an undefined value");
+        return render_fail(r, SQZ_E_UNSUPPORTED, "int with a base is not supported");
+    if (v.type == V_UNDEFINED) return render_fail(r, ERR_MODEL, "int of an undefined value");
     if (v.type == V_INT || v.type == V_BOOL) return value_int(v.i);
     if (v.type == V_FLOAT) return whole(r, v.f, fallback);
     if (v.type != V_STR || !read_float(r, v, &d)) return fallback;
@@ -237,9 +237,9 @@ static value f_int(run *r, value v, const arguments *a)
 static value f_abs(run *r, value v, const arguments *a)
 {
     (void)a;
-    if (!value_is_number(v)) return run_fail(r, ERR_MODEL, "abs of %s", value_word(v));
+    if (!value_is_number(v)) return render_fail(r, ERR_MODEL, "abs of %s", value_word(v));
     if (v.type == V_FLOAT) return value_float(fabs(v.f));
-    if (v.i == INT64_MIN) return run_fail(r, SQZ_E_UNSUPPORTED, "integers beyond 64 bits");
+    if (v.i == INT64_MIN) return render_fail(r, SQZ_E_UNSUPPORTED, "integers beyond 64 bits");
     return value_int(v.i < 0 ? -v.i : v.i);
 }
 
@@ -248,15 +248,15 @@ static value f_round(run *r, value v, const arguments *a)
     char text[400];
     int64_t digits = argument_int(r, "precision", argument(a, 0, "precision", value_int(0)));
     value method = argument(a, 1, "method", value_str("common", 6));
-    if (!value_is_number(v)) return run_fail(r, ERR_MODEL, "round of %s", value_word(v));
+    if (!value_is_number(v)) return render_fail(r, ERR_MODEL, "round of %s", value_word(v));
     if (digits < 0 || digits > 15)
-        return run_fail(r, SQZ_E_UNSUPPORTED, "round: a precision of 0 to 15 is supported");
+        return render_fail(r, SQZ_E_UNSUPPORTED, "round: a precision of 0 to 15 is supported");
     if (value_is_str(method, "ceil") || value_is_str(method, "floor")) {
         double scale = pow(10, (double)digits), x = value_as_double(v) * scale;
         return value_float((value_is_str(method, "ceil") ? ceil(x) : floor(x)) / scale);
     }
     if (!value_is_str(method, "common"))
-        return run_fail(r, ERR_MODEL, "round: the method is common, ceil or floor");
+        return render_fail(r, ERR_MODEL, "round: the method is common, ceil or floor");
     if (v.type != V_FLOAT) return value_int(v.i);
     snprintf(text, sizeof text, "%.*f", (int)digits, v.f); /* halves to even, exactly */
     return value_float(strtod(text, NULL));
@@ -299,7 +299,8 @@ static value f_first(run *r, value v, const arguments *a)
 static value f_last(run *r, value v, const arguments *a)
 {
     (void)a;
-    if (v.type == V_ITERATOR) return run_fail(r, ERR_MODEL, "last of an iterator; use list first");
+    if (v.type == V_ITERATOR)
+        return render_fail(r, ERR_MODEL, "last of an iterator; use list first");
     value all = value_iterate(r, v);
     if (r->failed || all.list->n > 0) return r->failed ? all : all.list->at[all.list->n - 1];
     return value_undefined("the last item of nothing", 24);
@@ -322,7 +323,7 @@ static value f_items(run *r, value v, const arguments *a)
     (void)a;
     if (v.type == V_UNDEFINED) return iterator(value_list_new(r, V_LIST, 0));
     if (v.type != V_DICT)
-        return run_fail(r, SQZ_E_UNSUPPORTED, "items of %s is not supported", value_word(v));
+        return render_fail(r, SQZ_E_UNSUPPORTED, "items of %s is not supported", value_word(v));
     arguments none = {.n = 0};
     value view = method_call(r, method_find(r, v, "items", 5), &none);
     return r->failed ? view : iterator(f_list(r, view, &none));
@@ -343,13 +344,13 @@ static arguments rest_of(const arguments *a, int skip)
 static int find_named(run *r, const char *what, value name, int (*find)(const char *, int64_t))
 {
     if (name.type != V_STR) {
-        run_fail(r, ERR_MODEL, "the name of a %s must be a string", what);
+        render_fail(r, ERR_MODEL, "the name of a %s must be a string", what);
         return -1;
     }
     int which = find(name.at, name.n);
     if (which < 0)
-        run_fail(r, SQZ_E_UNSUPPORTED, "the %s \"%.*s\" is not supported", what,
-                 name.n > 60 ? 60 : (int)name.n, name.at);
+        render_fail(r, SQZ_E_UNSUPPORTED, "the %s \"%.*s\" is not supported", what,
+                    name.n > 60 ? 60 : (int)name.n, name.at);
     return which;
 }
 
@@ -368,7 +369,7 @@ static value f_map(run *r, value v, const arguments *a)
     if (a->n) {
         which = find_named(r, "filter", a->at[0], filter_find);
     } else if (path.type == V_NONE || !arguments_check(r, "map", a, 1, "attribute default")) {
-        run_fail(r, ERR_MODEL, "map needs a filter or an attribute");
+        render_fail(r, ERR_MODEL, "map needs a filter or an attribute");
     }
     arguments rest = rest_of(a, 1);
     for (int64_t i = 0; !r->failed && i < all.list->n; i++) {
@@ -387,7 +388,7 @@ static value f_map(run *r, value v, const arguments *a)
 static value choose(run *r, value v, const arguments *a, int by_attribute, int wanted)
 {
     value all = iterate_true(r, v), out = value_list_new(r, V_LIST, 0);
-    if (by_attribute && a->n < 1) run_fail(r, ERR_MODEL, "the name of an attribute is missing");
+    if (by_attribute && a->n < 1) render_fail(r, ERR_MODEL, "the name of an attribute is missing");
     if (r->failed) return v;
     int which = a->n > by_attribute ? find_named(r, "test", a->at[by_attribute], test_find) : -1;
     arguments rest = rest_of(a, by_attribute + 1);
@@ -433,9 +434,9 @@ static value f_dictsort(run *r, value v, const arguments *a)
 {
     value by = argument(a, 1, "by", value_str("key", 3));
     int by_value = value_is_str(by, "value");
-    if (v.type != V_DICT) return run_fail(r, ERR_MODEL, "dictsort of %s", value_word(v));
+    if (v.type != V_DICT) return render_fail(r, ERR_MODEL, "dictsort of %s", value_word(v));
     if (!by_value && !value_is_str(by, "key"))
-        return run_fail(r, ERR_MODEL, "dictsort: by is \"key\" or \"value\"");
+        return render_fail(r, ERR_MODEL, "dictsort: by is \"key\" or \"value\"");
     arguments none = {.n = 0};
     value out = f_list(r, f_items(r, v, &none), &none);
     if (!r->failed)
@@ -486,7 +487,7 @@ static value f_unique(run *r, value v, const arguments *a)
         value key = key_of(r, all.list->at[i], path, exact);
         int known = 0;
         if (!r->failed && !value_is_key(key))
-            run_fail(r, ERR_MODEL, "unique: %s cannot be compared", value_word(key));
+            render_fail(r, ERR_MODEL, "unique: %s cannot be compared", value_word(key));
         for (int64_t k = 0; !known && !r->failed && k < seen.list->n; k++)
             known = value_equal(r, seen.list->at[k], key, 0);
         if (known || r->failed) continue;
@@ -504,11 +505,11 @@ static value f_sum(run *r, value v, const arguments *a)
         value item = all.list->at[i];
         if (path.type != V_NONE) item = attribute_path(r, item, path, value_none());
         if (!value_is_number(item) || !value_is_number(total)) {
-            run_fail(r, SQZ_E_UNSUPPORTED, "the sum of %s is not supported", value_word(item));
+            render_fail(r, SQZ_E_UNSUPPORTED, "the sum of %s is not supported", value_word(item));
         } else if (item.type == V_FLOAT || total.type == V_FLOAT) {
             total = value_float(value_as_double(total) + value_as_double(item));
         } else if (__builtin_add_overflow(total.i, item.i, &total.i)) {
-            run_fail(r, SQZ_E_UNSUPPORTED, "integers beyond 64 bits are not supported");
+            render_fail(r, SQZ_E_UNSUPPORTED, "integers beyond 64 bits are not supported");
         } else {
             total.type = V_INT;
         }
@@ -571,7 +572,7 @@ int filter_find(const char *name, int64_t n)
 
 value filter_apply(run *r, int which, value v, const arguments *a)
 {
-    if (!run_step(r, 1)) return v;
+    if (!render_step(r, 1)) return v;
     if (filters[which].names &&
         !arguments_check(r, filters[which].name, a, filters[which].least, filters[which].names))
         return v;

@@ -44,7 +44,7 @@ static token *add(lexer *l, token_type type, int64_t from, int64_t to)
         int64_t room = list->room ? list->room * 2 : 64;
         token *at = arena_take(&l->r->memory, room * (int64_t)sizeof *at);
         if (!at) {
-            run_fail(l->r, SQZ_E_NOMEM, "the template is too large");
+            render_fail(l->r, SQZ_E_NOMEM, "the template is too large");
             return NULL;
         }
         if (list->n) memcpy(at, list->at, (size_t)list->n * sizeof *at);
@@ -105,7 +105,7 @@ static void lex_comment(lexer *l, int64_t tag)
         return;
     }
     mark_line(l, tag);
-    run_fail(l->r, ERR_MODEL, "a comment without its end, #}");
+    render_fail(l->r, ERR_MODEL, "a comment without its end, #}");
 }
 
 /* {% raw %} ... {% endraw %}: 1 when one begins here. */
@@ -139,7 +139,7 @@ static int lex_raw(lexer *l, int64_t tag)
         return 1;
     }
     mark_line(l, tag);
-    if (at < l->end) run_fail(l->r, ERR_MODEL, "raw without endraw");
+    if (at < l->end) render_fail(l->r, ERR_MODEL, "raw without endraw");
     return 1;
 }
 
@@ -180,8 +180,8 @@ static int64_t lex_escape(lexer *l, int64_t at, text_buffer *out)
         return at + 1;
     }
     if (next < 0 || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000))
-        run_fail(l->r, SQZ_E_UNSUPPORTED, "the escape \\%c of this string is not supported",
-                 c & 0x80 ? '?' : c);
+        render_fail(l->r, SQZ_E_UNSUPPORTED, "the escape \\%c of this string is not supported",
+                    c & 0x80 ? '?' : c);
     else
         text_add_char(out, code);
     return next < 0 ? at + 1 : next;
@@ -198,7 +198,7 @@ static void lex_string(lexer *l)
         else
             text_add(&text, &l->p[i++], 1);
     }
-    if (i >= l->end && !l->r->failed) run_fail(l->r, ERR_MODEL, "a string without its end");
+    if (i >= l->end && !l->r->failed) render_fail(l->r, ERR_MODEL, "a string without its end");
     token *t = l->r->failed ? NULL : add(l, T_STRING, l->at, i + 1);
     value v = value_take(l->r, &text);
     if (t) t->value = v;
@@ -240,7 +240,7 @@ static void lex_number(lexer *l)
              (real || (!errno && (text[0] != '0' || strspn(text, "0") == n)));
     token *t = ok ? add(l, T_NUMBER, from, to) : NULL;
     if (t) t->value = real ? value_float(strtod(text, NULL)) : value_int(integer);
-    if (!ok) run_fail(l->r, SQZ_E_UNSUPPORTED, "the number %s... is not supported", text);
+    if (!ok) render_fail(l->r, SQZ_E_UNSUPPORTED, "the number %s... is not supported", text);
     l->at = to;
 }
 
@@ -252,17 +252,17 @@ static void lex_sign(lexer *l, char *open, int *depth, int room)
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         if (starts(l, l->at, pairs[i])) n = 2;
     if (!c || !strchr("+-/*%~[](){}=><.:|,;!", c) || (c == '!' && n == 1)) {
-        run_fail(l->r, ERR_MODEL, "the character '%c' has no meaning here",
-                 c >= ' ' && c < 127 ? c : '?');
+        render_fail(l->r, ERR_MODEL, "the character '%c' has no meaning here",
+                    c >= ' ' && c < 127 ? c : '?');
         return;
     }
     if (strchr("([{", c)) {
         if (*depth == room)
-            run_fail(l->r, ERR_MODEL, "more than %d brackets inside each other", room);
+            render_fail(l->r, ERR_MODEL, "more than %d brackets inside each other", room);
         else
             open[(*depth)++] = c == '(' ? ')' : c == '[' ? ']' : '}';
     } else if (strchr(")]}", c) && (!*depth || open[--*depth] != c)) {
-        run_fail(l->r, ERR_MODEL, "'%c' closes nothing that is open", c);
+        render_fail(l->r, ERR_MODEL, "'%c' closes nothing that is open", c);
     }
     add(l, T_SIGN, l->at, l->at + n);
     l->at += n;
@@ -276,7 +276,7 @@ static void lex_inside(lexer *l, const char *close)
         l->at = skip_space(l, l->at);
         mark_line(l, l->at);
         if (l->at >= l->end) {
-            run_fail(l->r, ERR_MODEL, "a tag without its end, %s", close);
+            render_fail(l->r, ERR_MODEL, "a tag without its end, %s", close);
             return;
         }
         unsigned char c = (unsigned char)l->p[l->at];

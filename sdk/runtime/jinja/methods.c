@@ -45,13 +45,13 @@ int arguments_check(run *r, const char *what, const arguments *a, int least, con
 {
     int found, most = count_words(names ? names : "", NULL, &found);
     if (a->n + a->n_named < least)
-        run_fail(r, ERR_MODEL, "%s: %d arguments, at least %d are needed", what, a->n + a->n_named,
-                 least);
+        render_fail(r, ERR_MODEL, "%s: %d arguments, at least %d are needed", what,
+                    a->n + a->n_named, least);
     if (names && a->n > most)
-        run_fail(r, ERR_MODEL, "%s: %d arguments, at most %d are taken", what, a->n, most);
+        render_fail(r, ERR_MODEL, "%s: %d arguments, at most %d are taken", what, a->n, most);
     for (int i = 0; i < a->n_named && !r->failed; i++) {
         count_words(names ? names : "", a->names[a->n + i], &found);
-        if (!found) run_fail(r, ERR_MODEL, "%s: takes no argument %s", what, a->names[a->n + i]);
+        if (!found) render_fail(r, ERR_MODEL, "%s: takes no argument %s", what, a->names[a->n + i]);
     }
     return !r->failed;
 }
@@ -59,14 +59,14 @@ int arguments_check(run *r, const char *what, const arguments *a, int least, con
 int64_t argument_int(run *r, const char *what, value v)
 {
     if (v.type == V_INT || v.type == V_BOOL) return v.i;
-    run_fail(r, ERR_MODEL, "%s must be an integer, not %s", what, value_word(v));
+    render_fail(r, ERR_MODEL, "%s must be an integer, not %s", what, value_word(v));
     return 0;
 }
 
 value argument_str(run *r, const char *what, value v)
 {
     if (v.type != V_STR)
-        return run_fail(r, ERR_MODEL, "%s needs a string, not %s", what, value_word(v));
+        return render_fail(r, ERR_MODEL, "%s needs a string, not %s", what, value_word(v));
     return v;
 }
 
@@ -95,13 +95,13 @@ static int method_index(run *r, value self, const char *name, int64_t n)
     if (self.type == V_STR) {
         int which = string_method_find(name, n);
         if (which < 0 && string_method_known(name, n))
-            run_fail(r, SQZ_E_UNSUPPORTED, "the string method \"%.*s\" is not supported", (int)n,
-                     name);
+            render_fail(r, SQZ_E_UNSUPPORTED, "the string method \"%.*s\" is not supported", (int)n,
+                        name);
         return which;
     }
     for (size_t i = 0; value_is_number(self) && i < sizeof of_number / sizeof *of_number; i++)
         if (same(of_number[i], name, n))
-            run_fail(r, SQZ_E_UNSUPPORTED, "\"%s\" of a number is not supported", of_number[i]);
+            render_fail(r, SQZ_E_UNSUPPORTED, "\"%s\" of a number is not supported", of_number[i]);
     for (int i = 0; self.type == V_DICT && i < 5; i++)
         if (same(of_dict[i], name, n)) return D_GET + i;
     for (int i = 0; is_list && i < (self.type == V_LIST ? 3 : 2); i++)
@@ -110,9 +110,9 @@ static int method_index(run *r, value self, const char *name, int64_t n)
     if (self.type == V_DICT || self.type == V_LIST)
         for (size_t i = from; i < to; i++)
             if (same(changing[i], name, n))
-                run_fail(r, ERR_MODEL,
-                         "\"%.*s\" changes its object, which the sandbox of templates refuses",
-                         (int)n, name);
+                render_fail(r, ERR_MODEL,
+                            "\"%.*s\" changes its object, which the sandbox of templates refuses",
+                            (int)n, name);
     return -1;
 }
 
@@ -121,7 +121,7 @@ value method_find(run *r, value self, const char *name, int64_t n)
     int which = method_index(r, self, name, n);
     if (which < 0 || r->failed) return value_undefined(name, n);
     bound *b = arena_take(&r->memory, (int64_t)sizeof *b);
-    if (!b) return run_fail(r, SQZ_E_NOMEM, "no memory");
+    if (!b) return render_fail(r, SQZ_E_NOMEM, "no memory");
     b->self = self;
     return (value){.type = V_METHOD, .which = (uint16_t)which, .bound = b};
 }
@@ -163,7 +163,7 @@ static value dict_call(run *r, int which, value self, const arguments *a)
         return self;
     if (which == D_COPY) return dict_copy(r, self);
     if (which != D_GET) return dict_view(r, self.dict, which - D_KEYS);
-    if (a->n_named) return run_fail(r, ERR_MODEL, "get: takes no named arguments");
+    if (a->n_named) return render_fail(r, ERR_MODEL, "get: takes no named arguments");
     value *v = dict_find(r, self.dict, a->at[0]);
     return v ? *v : argument(a, 1, NULL, value_none());
 }
@@ -183,7 +183,7 @@ static value list_call(run *r, int which, value self, const arguments *a)
         if (equal && which == L_INDEX) return value_int(i);
         count += equal;
     }
-    if (which == L_INDEX) return run_fail(r, ERR_MODEL, "index: the value is not in the list");
+    if (which == L_INDEX) return render_fail(r, ERR_MODEL, "index: the value is not in the list");
     return which == L_COPY ? out : value_int(count);
 }
 
@@ -212,8 +212,8 @@ static value raise(run *r, const arguments *a)
     if (!arguments_check(r, "raise_exception", a, 1, "message")) return value_none();
     value text = value_to_str(r, argument(a, 0, "message", value_none()));
     if (r->failed) return text;
-    return run_fail(r, ERR_MODEL, "the template refuses the conversation: %.*s",
-                    text.n > 400 ? 400 : (int)text.n, text.at);
+    return render_fail(r, ERR_MODEL, "the template refuses the conversation: %.*s",
+                       text.n > 400 ? 400 : (int)text.n, text.at);
 }
 
 static value now(run *r, const arguments *a)
@@ -225,7 +225,7 @@ static value now(run *r, const arguments *a)
     value f = argument_str(r, "strftime_now", argument(a, 0, "format", value_none()));
     if (r->failed) return f;
     if (f.n >= (int64_t)sizeof format || !localtime_r(&t, &tm))
-        return run_fail(r, ERR_MODEL, "strftime_now: the format is too long");
+        return render_fail(r, ERR_MODEL, "strftime_now: the format is too long");
     memcpy(format, f.at, (size_t)f.n);
     format[f.n] = 0;
     return value_copy(r, text, (int64_t)strftime(text, sizeof text, format, &tm));
@@ -237,18 +237,18 @@ static value range(run *r, const arguments *a)
 {
     int64_t from = 0, to, by = 1;
     if (!arguments_check(r, "range", a, 1, "start stop step") || a->n_named)
-        return run_fail(r, ERR_MODEL, "range: one to three integers are needed");
+        return render_fail(r, ERR_MODEL, "range: one to three integers are needed");
     to = argument_int(r, "range", a->at[0]);
     if (a->n > 1) {
         from = to;
         to = argument_int(r, "range", a->at[1]);
     }
     if (a->n > 2) by = argument_int(r, "range", a->at[2]);
-    if (by == 0) return run_fail(r, ERR_MODEL, "range: the step is 0");
+    if (by == 0) return render_fail(r, ERR_MODEL, "range: the step is 0");
     value out = value_list_new(r, V_RANGE, 0);
     for (int64_t i = from; !r->failed && (by > 0 ? i < to : i > to);) {
         if (out.list->n == MAX_RANGE)
-            return run_fail(r, ERR_MODEL, "range: more than %d values", MAX_RANGE);
+            return render_fail(r, ERR_MODEL, "range: more than %d values", MAX_RANGE);
         list_add(r, out.list, value_int(i));
         if (__builtin_add_overflow(i, by, &i)) break;
     }
@@ -261,7 +261,7 @@ static void put_pairs(run *r, dict *d, value from)
     for (int64_t i = 0; !r->failed && i < pairs.list->n; i++) {
         value pair = value_iterate(r, pairs.list->at[i]);
         if (!r->failed && pair.list->n != 2)
-            run_fail(r, ERR_MODEL, "dict: a member that is no pair");
+            render_fail(r, ERR_MODEL, "dict: a member that is no pair");
         if (!r->failed) dict_put(r, d, pair.list->at[0], pair.list->at[1]);
     }
 }
@@ -269,7 +269,7 @@ static void put_pairs(run *r, dict *d, value from)
 static value make_dict(run *r, const arguments *a, value_type type)
 {
     value out = value_dict_new(r, type);
-    if (a->n > 1) run_fail(r, ERR_MODEL, "dict: at most one positional argument is taken");
+    if (a->n > 1) render_fail(r, ERR_MODEL, "dict: at most one positional argument is taken");
     if (a->n && !r->failed) put_pairs(r, out.dict, a->at[0]);
     for (int i = 0; i < a->n_named && !r->failed; i++) {
         const char *name = a->names[a->n + i];
@@ -278,7 +278,7 @@ static value make_dict(run *r, const arguments *a, value_type type)
     for (int64_t i = 0; type == V_NAMESPACE && !r->failed && i < out.dict->n; i++)
         if (out.dict->at[i].key.type == V_STR && out.dict->at[i].key.n &&
             out.dict->at[i].key.at[0] == '_')
-            run_fail(r, ERR_MODEL, "members of a namespace cannot begin with _");
+            render_fail(r, ERR_MODEL, "members of a namespace cannot begin with _");
     return out;
 }
 

@@ -98,7 +98,7 @@ static node *parse_for(parser *p)
     if (take_word(p, "if")) n->e = parse_expression(p);
     if (at_word(p, "recursive")) {
         p->r->line = p->at->line;
-        run_fail(p->r, SQZ_E_UNSUPPORTED, "recursive loops are not supported");
+        render_fail(p->r, SQZ_E_UNSUPPORTED, "recursive loops are not supported");
     }
     p->loops++;
     n->c = block_until(p, ends);
@@ -230,8 +230,8 @@ static node *parse_statement(parser *p)
         if (at_word(p, table[i].word)) return table[i].parse(p);
     if (at_one_of(p, refused)) {
         p->r->line = p->at->line;
-        run_fail(p->r, SQZ_E_UNSUPPORTED, "the tag \"%.*s\" is not supported", (int)p->at->n,
-                 p->at->at);
+        render_fail(p->r, SQZ_E_UNSUPPORTED, "the tag \"%.*s\" is not supported", (int)p->at->n,
+                    p->at->at);
     }
     parse_fail(p, "unknown tag");
     return node_new(p, N_BODY);
@@ -247,8 +247,8 @@ static node *parse_body(parser *p, const char *const *ends)
         if (type == T_END) {
             if (ends) {
                 p->r->line = body->line;
-                run_fail(p->r, ERR_MODEL, "the block that begins here has no %s",
-                         ends[1] ? ends[ends[2] != NULL ? 2 : 1] : ends[0]);
+                render_fail(p->r, ERR_MODEL, "the block that begins here has no %s",
+                            ends[1] ? ends[ends[2] != NULL ? 2 : 1] : ends[0]);
             }
             break;
         }

@@ -74,9 +74,9 @@ void value_repr(run *r, value v, text_buffer *out, int depth)
 {
     static const char *const views[] = {"dict_keys(", "dict_values(", "dict_items("};
     char number[40];
-    if (!run_step(r, 1 + (v.type == V_STR ? v.n / 16 : 0))) return;
+    if (!render_step(r, 1 + (v.type == V_STR ? v.n / 16 : 0))) return;
     if (depth > MAX_NESTING) {
-        run_fail(r, ERR_MODEL, "a value is nested too deeply to print");
+        render_fail(r, ERR_MODEL, "a value is nested too deeply to print");
         return;
     }
     switch ((value_type)v.type) {
@@ -105,13 +105,13 @@ void value_repr(run *r, value v, text_buffer *out, int depth)
     case V_UNDEFINED: add_text(out, "Undefined"); return;
     default: break;
     }
-    run_fail(r, SQZ_E_UNSUPPORTED, "%s cannot be printed", value_word(v));
+    render_fail(r, SQZ_E_UNSUPPORTED, "%s cannot be printed", value_word(v));
 }
 
 void value_print(run *r, value v, text_buffer *out)
 {
     if (v.type == V_STR)
-        text_add(out, v.at, run_step(r, v.n / 64) ? v.n : 0);
+        text_add(out, v.at, render_step(r, v.n / 64) ? v.n : 0);
     else if (v.type != V_UNDEFINED)
         value_repr(r, v, out, 0);
 }
@@ -190,7 +190,7 @@ static void json_key(run *r, value key, const json_style *s, text_buffer *out)
         value_json(r, key, s, out, 0);
         add_text(out, "\"");
     } else {
-        run_fail(r, ERR_MODEL, "tojson: a key cannot be %s", value_word(key));
+        render_fail(r, ERR_MODEL, "tojson: a key cannot be %s", value_word(key));
     }
 }
 
@@ -210,7 +210,7 @@ static const entry *sorted_entries(run *r, const dict *d, const json_style *s)
     if (!s->sort || d->n < 2) return d->at;
     entry *copy = arena_take(&r->memory, d->n * (int64_t)sizeof *copy);
     if (!copy) {
-        run_fail(r, SQZ_E_NOMEM, "tojson: no memory to sort");
+        render_fail(r, SQZ_E_NOMEM, "tojson: no memory to sort");
         return d->at;
     }
     memcpy(copy, d->at, (size_t)d->n * sizeof *copy);
@@ -239,9 +239,9 @@ static void json_items(run *r, value v, const json_style *s, text_buffer *out, i
 
 void value_json(run *r, value v, const json_style *s, text_buffer *out, int depth)
 {
-    if (!run_step(r, 1 + (v.type == V_STR ? v.n / 16 : 0))) return;
+    if (!render_step(r, 1 + (v.type == V_STR ? v.n / 16 : 0))) return;
     if (depth > MAX_NESTING || out->n > r->output_limit) {
-        run_fail(r, ERR_MODEL, "tojson: the value is too deep or too large");
+        render_fail(r, ERR_MODEL, "tojson: the value is too deep or too large");
         return;
     }
     switch ((value_type)v.type) {
@@ -253,6 +253,6 @@ void value_json(run *r, value v, const json_style *s, text_buffer *out, int dept
     case V_LIST:
     case V_TUPLE:
     case V_DICT: json_items(r, v, s, out, depth); return;
-    default: run_fail(r, ERR_MODEL, "tojson: %s is no JSON value", value_word(v));
+    default: render_fail(r, ERR_MODEL, "tojson: %s is no JSON value", value_word(v));
     }
 }

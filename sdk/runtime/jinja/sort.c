@@ -49,7 +49,7 @@ void sort_values(run *r, list *l, value path, int reverse, int case_sensitive)
 {
     keyed *all = arena_take(&r->memory, 2 * l->n * (int64_t)sizeof *all);
     if (!all) {
-        run_fail(r, SQZ_E_NOMEM, "no memory to sort");
+        render_fail(r, SQZ_E_NOMEM, "no memory to sort");
         return;
     }
     for (int64_t i = 0; i < l->n && !r->failed; i++) {

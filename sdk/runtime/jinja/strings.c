@@ -36,8 +36,8 @@ value str_strip(run *r, value text, value chars, strip_side side)
     int64_t from = 0, to = text.n;
     int spaces = chars.type != V_STR, k;
     if (spaces && chars.type != V_NONE && chars.type != V_UNDEFINED)
-        return run_fail(r, ERR_MODEL, "strip takes a string, not %s", value_word(chars));
-    if (!run_step(r, spaces ? 1 : 1 + chars.n / 8)) return text;
+        return render_fail(r, ERR_MODEL, "strip takes a string, not %s", value_word(chars));
+    if (!render_step(r, spaces ? 1 : 1 + chars.n / 8)) return text;
     if (side & STRIP_LEFT)
         while ((k = spaces ? space_at(text.at + from, to - from)
                            : one_of(text.at + from, to - from, chars)))
@@ -52,7 +52,7 @@ value str_strip(run *r, value text, value chars, strip_side side)
 value str_case(run *r, value text, int how)
 {
     text_buffer out = {0};
-    if (run_step(r, text.n / 8)) text_add_case(&out, text.at, text.n, (text_case)how);
+    if (render_step(r, text.n / 8)) text_add_case(&out, text.at, text.n, (text_case)how);
     value v = value_take(r, &out);
     v.markup = text.markup;
     return v;
@@ -81,7 +81,7 @@ value str_replace(run *r, value text, value old, value new, int64_t count)
 {
     text_buffer out = {0};
     int64_t at = 0;
-    while (count != 0 && run_step(r, 1)) {
+    while (count != 0 && render_step(r, 1)) {
         int64_t hit = find(text, at, old);
         if (hit < 0 || (!old.n && hit > text.n)) break;
         text_add(&out, text.at + at, hit - at);
@@ -97,7 +97,7 @@ value str_replace(run *r, value text, value old, value new, int64_t count)
             at += k;
         }
         if (count > 0) count--;
-        if (out.n > r->output_limit) run_fail(r, ERR_MODEL, "a string longer than the limit");
+        if (out.n > r->output_limit) render_fail(r, ERR_MODEL, "a string longer than the limit");
     }
     text_add(&out, text.at + at, text.n - at);
     return value_take(r, &out);
@@ -112,7 +112,7 @@ static value join_strings(run *r, value glue, value items)
         value v = argument_str(r, "join", items.list->at[i]);
         if (i) text_add(&out, glue.at, glue.n);
         text_add(&out, v.at, v.n);
-        if (out.n > r->output_limit) run_fail(r, ERR_MODEL, "a string longer than the limit");
+        if (out.n > r->output_limit) render_fail(r, ERR_MODEL, "a string longer than the limit");
     }
     return value_take(r, &out);
 }
@@ -152,7 +152,7 @@ static value split(run *r, value text, value by, int64_t most)
 {
     value out = value_list_new(r, V_LIST, 0);
     int64_t at = 0, hit;
-    if (!by.n) return run_fail(r, ERR_MODEL, "split by an empty string");
+    if (!by.n) return render_fail(r, ERR_MODEL, "split by an empty string");
     while (!r->failed && most != 0 && (hit = find(text, at, by)) >= 0) {
         list_add(r, out.list, part(text, at, hit));
         at = hit + by.n;
@@ -175,8 +175,8 @@ static value split_from_right(run *r, value text, value by, int64_t most)
 {
     value out = value_list_new(r, V_LIST, 0);
     int64_t end = text.n, hit;
-    if (!by.n) return run_fail(r, ERR_MODEL, "split by an empty string");
-    if (!run_step(r, text.n / 8)) return out;
+    if (!by.n) return render_fail(r, ERR_MODEL, "split by an empty string");
+    if (!render_step(r, text.n / 8)) return out;
     while (!r->failed && most != 0 && (hit = find_last(text, end, by)) >= 0) {
         list_add(r, out.list, part(text, hit + by.n, end));
         end = hit;
@@ -237,7 +237,7 @@ static value partition(run *r, value text, value by, int from_right)
 {
     value out = value_list_new(r, V_TUPLE, 3);
     int64_t hit = from_right ? find_last(text, text.n, by) : find(text, 0, by);
-    if (!by.n) run_fail(r, ERR_MODEL, "partition by an empty string");
+    if (!by.n) render_fail(r, ERR_MODEL, "partition by an empty string");
     if (r->failed) return out;
     value empty = value_str("", 0);
     if (hit >= 0) {
@@ -263,7 +263,8 @@ static int at_end(value text, value what, int end)
 static value at_one_end(run *r, value self, const arguments *a, int end)
 {
     value what = a->at[0];
-    if (a->n > 1) return run_fail(r, SQZ_E_UNSUPPORTED, "startswith with a start is not supported");
+    if (a->n > 1)
+        return render_fail(r, SQZ_E_UNSUPPORTED, "startswith with a start is not supported");
     if (what.type != V_TUPLE)
         return value_bool(at_end(self, argument_str(r, "startswith", what), end));
     for (int64_t i = 0; i < what.list->n && !r->failed; i++)
@@ -276,7 +277,7 @@ static value count_of(run *r, value self, value what)
 {
     int64_t n = 0, at = 0, hit;
     if (!what.n) return value_int(chars_count(self.at, self.n) + 1);
-    while (run_step(r, 1) && (hit = find(self, at, what)) >= 0) {
+    while (render_step(r, 1) && (hit = find(self, at, what)) >= 0) {
         n++;
         at = hit + what.n;
     }
@@ -288,15 +289,15 @@ typedef enum whole { ALL_DIGIT, ALL_ALPHA, ALL_ALNUM, ALL_SPACE, ALL_UPPER, ALL_
 static value is_all(run *r, value self, whole what)
 {
     int cased = 0;
-    if (!run_step(r, self.n / 8)) return self;
+    if (!render_step(r, self.n / 8)) return self;
     for (int64_t i = 0; i < self.n;) {
         uint32_t c = 0;
         int k = utf8_next(self.at + i, self.n - i, &c), ok = 1;
         int alpha =
             char_is(c, CHAR_WORD) && !char_is(c, CHAR_NUMBER) && !char_is(c, CHAR_MARK) && c != '_';
         if (c >= 0x80 && what <= ALL_ALNUM && !alpha)
-            return run_fail(r, SQZ_E_UNSUPPORTED,
-                            "digits and signs beyond ASCII are not classified");
+            return render_fail(r, SQZ_E_UNSUPPORTED,
+                               "digits and signs beyond ASCII are not classified");
         if (what == ALL_DIGIT) ok = c >= '0' && c <= '9';
         if (what == ALL_ALPHA) ok = alpha;
         if (what == ALL_ALNUM) ok = alpha || (c >= '0' && c <= '9');
@@ -314,10 +315,10 @@ static value is_all(run *r, value self, whole what)
 static value position(run *r, value self, const arguments *a, int last, int must)
 {
     value what = argument_str(r, "find", a->at[0]);
-    if (a->n > 1) return run_fail(r, SQZ_E_UNSUPPORTED, "find with a start is not supported");
-    if (r->failed || !run_step(r, self.n / 8)) return self;
+    if (a->n > 1) return render_fail(r, SQZ_E_UNSUPPORTED, "find with a start is not supported");
+    if (r->failed || !render_step(r, self.n / 8)) return self;
     int64_t hit = last ? find_last(self, self.n, what) : find(self, 0, what);
-    if (hit < 0 && must) return run_fail(r, ERR_MODEL, "index: the string is not there");
+    if (hit < 0 && must) return render_fail(r, ERR_MODEL, "index: the string is not there");
     return value_int(hit < 0 ? -1 : chars_count(self.at, hit));
 }
 
@@ -327,7 +328,8 @@ static value pad(run *r, value self, const arguments *a, int left, int right)
     value fill = argument_str(r, "fill", argument(a, 1, NULL, value_str(" ", 1)));
     int64_t missing = r->failed ? 0 : width - value_length(r, self);
     if (r->failed || missing <= 0) return self;
-    if (missing > r->output_limit) return run_fail(r, ERR_MODEL, "a string longer than the limit");
+    if (missing > r->output_limit)
+        return render_fail(r, ERR_MODEL, "a string longer than the limit");
     int64_t before = left && right ? missing / 2 + (missing & width & 1) : left ? missing : 0;
     text_buffer out = {0};
     for (int64_t i = 0; i < before; i++) text_add(&out, fill.at, fill.n);
@@ -471,8 +473,8 @@ value string_method_call(run *r, int which, value self, const arguments *a)
     if (!arguments_check(r, methods[which].name, a, methods[which].least, methods[which].names))
         return self;
     if (self.markup && m > M_CAPITALIZE)
-        return run_fail(r, SQZ_E_UNSUPPORTED, "%s of a string from |safe is not supported",
-                        methods[which].name);
+        return render_fail(r, SQZ_E_UNSUPPORTED, "%s of a string from |safe is not supported",
+                           methods[which].name);
     value first = argument(a, 0, "chars", value_none());
     switch (m) {
     case M_STRIP: return str_strip(r, self, first, STRIP_BOTH);

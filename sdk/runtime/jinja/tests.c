@@ -107,7 +107,7 @@ static double remainder_of(run *r, const char *what, value v, value by)
 {
     double divisor = value_is_number(by) ? value_as_double(by) : 0;
     if (!value_is_number(v) || divisor == 0) {
-        run_fail(r, ERR_MODEL, "%s of %s", what, value_word(v));
+        render_fail(r, ERR_MODEL, "%s of %s", what, value_word(v));
         return 0;
     }
     if (v.type != V_FLOAT && by.type != V_FLOAT && by.i == -1) return 0;
@@ -134,7 +134,7 @@ static int is_same(run *r, value a, value b)
     if (a.type != b.type) return 0;
     if (a.type == V_NONE || a.type == V_BOOL) return value_equal(r, a, b, 0);
     if (value_is_listlike(a) || a.type == V_DICT || a.type == V_NAMESPACE) return a.list == b.list;
-    run_fail(r, SQZ_E_UNSUPPORTED, "the test sameas on %s is not supported", value_word(a));
+    render_fail(r, SQZ_E_UNSUPPORTED, "the test sameas on %s is not supported", value_word(a));
     return 0;
 }
 
@@ -155,8 +155,8 @@ static int compares(run *r, test_kind kind, value v, value other)
 int test_apply(run *r, int which, value v, const arguments *a)
 {
     test_kind kind = tests[which].kind;
-    if (!run_step(r, 1) || !arguments_check(r, tests[which].name, a, tests[which].arguments,
-                                            tests[which].arguments ? "value" : ""))
+    if (!render_step(r, 1) || !arguments_check(r, tests[which].name, a, tests[which].arguments,
+                                               tests[which].arguments ? "value" : ""))
         return 0;
     switch (kind) {
     case IS_DEFINED: return v.type != V_UNDEFINED;

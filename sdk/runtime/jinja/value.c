@@ -51,15 +51,15 @@ static void *take(run *r, int64_t bytes)
 {
     void *p = r->failed ? NULL : arena_take(&r->memory, bytes);
     if (!p)
-        run_fail(r, SQZ_E_NOMEM,
-                 "no memory, or more than the limit of %lld bytes for one rendering",
-                 (long long)r->memory.limit);
+        render_fail(r, SQZ_E_NOMEM,
+                    "no memory, or more than the limit of %lld bytes for one rendering",
+                    (long long)r->memory.limit);
     return p;
 }
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
-value run_fail(run *r, sqz_status code, const char *fmt, ...)
+value render_fail(run *r, sqz_status code, const char *fmt, ...)
 {
     if (!r->failed) {
         char text[600];
@@ -73,12 +73,12 @@ value run_fail(run *r, sqz_status code, const char *fmt, ...)
     return (value){.type = V_UNDEFINED, .at = ""};
 }
 
-int run_step(run *r, int64_t n)
+int render_step(run *r, int64_t n)
 {
     if (r->failed) return 0;
     r->steps -= n;
     if (r->steps >= 0) return 1;
-    run_fail(r, ERR_MODEL, "the template takes too many steps");
+    render_fail(r, ERR_MODEL, "the template takes too many steps");
     return 0;
 }
 
@@ -117,15 +117,15 @@ value value_str(const char *borrowed, int64_t n)
 value value_copy(run *r, const char *bytes, int64_t n)
 {
     char *p = take(r, n + 1);
-    if (!p || !run_step(r, n / 64)) return value_undefined(NULL, 0);
+    if (!p || !render_step(r, n / 64)) return value_undefined(NULL, 0);
     if (n) memcpy(p, bytes, (size_t)n);
     return value_str(p, n);
 }
 
 value value_take(run *r, text_buffer *b)
 {
-    value v =
-        b->failed ? run_fail(r, SQZ_E_NOMEM, "no memory for a text") : value_copy(r, b->at, b->n);
+    value v = b->failed ? render_fail(r, SQZ_E_NOMEM, "no memory for a text")
+                        : value_copy(r, b->at, b->n);
     text_free(b);
     *b = (text_buffer){0};
     return v;
@@ -178,7 +178,7 @@ static int dict_append(run *r, dict *d, value key, value v)
 int dict_put(run *r, dict *d, value key, value v)
 {
     if (!value_is_key(key) || key.type == V_UNDEFINED)
-        run_fail(r, ERR_MODEL, "a key cannot be %s", value_word(key));
+        render_fail(r, ERR_MODEL, "a key cannot be %s", value_word(key));
     value *old = dict_find(r, d, key);
     if (r->failed) return 0;
     if (!old) return dict_append(r, d, key, v);
@@ -204,7 +204,7 @@ static value container_from_json(run *r, const cJSON *j, int depth)
 {
     const cJSON *item;
     value out = cJSON_IsObject(j) ? value_dict_new(r, V_DICT) : value_list_new(r, V_LIST, 0);
-    if (depth > MAX_NESTING) return run_fail(r, ERR_MODEL, "a variable is nested too deeply");
+    if (depth > MAX_NESTING) return render_fail(r, ERR_MODEL, "a variable is nested too deeply");
     if (!r->failed) cJSON_ArrayForEach(item, j)
         {
             value v = value_from_json(r, item, depth + 1);
@@ -220,14 +220,14 @@ static value container_from_json(run *r, const cJSON *j, int depth)
 /* Texts are borrowed from the JSON. */
 value value_from_json(run *r, const cJSON *j, int depth)
 {
-    if (!run_step(r, 1) || !j) return value_undefined(NULL, 0);
+    if (!render_step(r, 1) || !j) return value_undefined(NULL, 0);
     if (cJSON_IsBool(j)) return value_bool(cJSON_IsTrue(j));
     if (cJSON_IsNumber(j)) return number_from_json(j);
     if (cJSON_IsArray(j) || cJSON_IsObject(j)) return container_from_json(r, j, depth);
     if (!cJSON_IsString(j)) return value_none();
     int64_t n = (int64_t)strlen(j->valuestring);
     if (utf8_check(j->valuestring, n) >= 0)
-        return run_fail(r, ERR_MODEL, "a variable holds text that is not UTF-8");
+        return render_fail(r, ERR_MODEL, "a variable holds text that is not UTF-8");
     return value_str(j->valuestring, n);
 }
 
@@ -340,9 +340,9 @@ static int equal_dicts(run *r, const dict *a, const dict *b, int depth)
 
 int value_equal(run *r, value a, value b, int depth)
 {
-    if (!run_step(r, 1)) return 0;
+    if (!render_step(r, 1)) return 0;
     if (depth > MAX_NESTING) {
-        run_fail(r, ERR_MODEL, "values are nested too deeply to compare");
+        render_fail(r, ERR_MODEL, "values are nested too deeply to compare");
         return 0;
     }
     if (value_is_number(a) && value_is_number(b)) return compare_numbers(a, b) == 0;
@@ -364,7 +364,7 @@ int value_equal(run *r, value a, value b, int depth)
 
 int value_less(run *r, value a, value b, int depth)
 {
-    if (!run_step(r, 1)) return 0;
+    if (!render_step(r, 1)) return 0;
     if (value_is_number(a) && value_is_number(b)) return compare_numbers(a, b) == -1;
     if (a.type == V_STR && b.type == V_STR) return compare_bytes(a, b) < 0;
     if (a.type == b.type && (a.type == V_LIST || a.type == V_TUPLE) && depth < MAX_NESTING) {
@@ -374,7 +374,7 @@ int value_less(run *r, value a, value b, int depth)
                 return value_less(r, a.list->at[i], b.list->at[i], depth + 1);
         return a.list->n < b.list->n;
     }
-    run_fail(r, ERR_MODEL, "%s and %s have no order", value_word(a), value_word(b));
+    render_fail(r, ERR_MODEL, "%s and %s have no order", value_word(a), value_word(b));
     return 0;
 }
 
@@ -382,15 +382,16 @@ int value_contains(run *r, value needle, value hay)
 {
     if (hay.type == V_STR) {
         if (needle.type != V_STR) {
-            run_fail(r, ERR_MODEL, "only a string can be in a string, not %s", value_word(needle));
+            render_fail(r, ERR_MODEL, "only a string can be in a string, not %s",
+                        value_word(needle));
             return 0;
         }
         if (!needle.n) return 1;
-        return run_step(r, hay.n / 64) &&
+        return render_step(r, hay.n / 64) &&
                memmem(hay.at, (size_t)hay.n, needle.at, (size_t)needle.n) != NULL;
     }
     if (hay.type == V_DICT && !value_is_key(needle)) {
-        run_fail(r, ERR_MODEL, "%s cannot be a key", value_word(needle));
+        render_fail(r, ERR_MODEL, "%s cannot be a key", value_word(needle));
         return 0;
     }
     if (hay.type == V_DICT) return dict_find(r, hay.dict, needle) != NULL;
@@ -403,7 +404,7 @@ int value_contains(run *r, value needle, value hay)
 
 value *dict_find(run *r, const dict *d, value key)
 {
-    if (!run_step(r, d->n / 8)) return NULL;
+    if (!render_step(r, d->n / 8)) return NULL;
     for (int64_t i = 0; i < d->n; i++) {
         value k = d->at[i].key;
         if (k.type == V_STR && key.type == V_STR
@@ -418,13 +419,13 @@ int64_t value_length(run *r, value v)
 {
     switch ((value_type)v.type) {
     case V_UNDEFINED: return 0;
-    case V_STR: return run_step(r, v.n / 64) ? chars_count(v.at, v.n) : 0;
+    case V_STR: return render_step(r, v.n / 64) ? chars_count(v.at, v.n) : 0;
     case V_LIST:
     case V_TUPLE:
     case V_RANGE:
     case V_VIEW: return v.list->n;
     case V_DICT: return v.dict->n;
-    default: run_fail(r, ERR_MODEL, "%s has no length", value_word(v)); return 0;
+    default: render_fail(r, ERR_MODEL, "%s has no length", value_word(v)); return 0;
     }
 }
 
@@ -444,11 +445,11 @@ value value_iterate(run *r, value v)
     value out = value_undefined(NULL, 0);
     switch ((value_type)v.type) {
     case V_UNDEFINED: return value_list_new(r, V_LIST, 0);
-    case V_STR: return run_step(r, v.n) ? iterate_str(r, v) : out;
+    case V_STR: return render_step(r, v.n) ? iterate_str(r, v) : out;
     case V_LIST:
     case V_TUPLE:
     case V_RANGE:
-    case V_VIEW: return run_step(r, v.list->n) ? v : out;
+    case V_VIEW: return render_step(r, v.list->n) ? v : out;
     case V_ITERATOR:
         out = value_list_new(r, V_LIST, v.list->n - v.list->next);
         while (!r->failed && v.list->next < v.list->n)
@@ -459,7 +460,7 @@ value value_iterate(run *r, value v)
         for (int64_t i = 0; !r->failed && i < v.dict->n; i++)
             list_add(r, out.list, v.dict->at[i].key);
         return out;
-    default: return run_fail(r, ERR_MODEL, "%s cannot be iterated", value_word(v));
+    default: return render_fail(r, ERR_MODEL, "%s cannot be iterated", value_word(v));
     }
 }
 
@@ -477,7 +478,7 @@ value value_index(run *r, value object, value key, int *found)
     if ((key.type != V_INT && key.type != V_BOOL) || (!is_list && object.type != V_STR))
         return value_undefined(NULL, 0);
     int64_t n = value_length(r, object), i = key.i < 0 ? key.i + n : key.i;
-    if (i < 0 || i >= n || !run_step(r, 1)) return value_undefined(NULL, 0);
+    if (i < 0 || i >= n || !render_step(r, 1)) return value_undefined(NULL, 0);
     *found = 1;
     if (is_list) return object.list->at[i];
     int64_t at = chars_offset(object.at, object.n, i);
@@ -499,20 +500,21 @@ value value_slice(run *r, value object, value from, value to, value step)
 {
     int is_list = object.type == V_LIST || object.type == V_TUPLE || object.type == V_RANGE;
     if (!is_list && object.type != V_STR)
-        return run_fail(r, SQZ_E_UNSUPPORTED, "a slice of %s is not supported", value_word(object));
+        return render_fail(r, SQZ_E_UNSUPPORTED, "a slice of %s is not supported",
+                           value_word(object));
     int64_t n = value_length(r, object), by = 1, begin, end;
     if (step.type == V_INT || step.type == V_BOOL) by = step.i;
-    if (by == 0) return run_fail(r, ERR_MODEL, "a slice with step 0");
+    if (by == 0) return render_fail(r, ERR_MODEL, "a slice with step 0");
     if (by > INT32_MAX) by = INT32_MAX;
     if (by < -INT32_MAX) by = -INT32_MAX;
     if ((step.type != V_INT && step.type != V_BOOL && step.type != V_NONE) ||
         !slice_end(from, n, by, by < 0 ? n - 1 : 0, &begin) ||
         !slice_end(to, n, by, by < 0 ? -1 : n, &end))
-        return run_fail(r, ERR_MODEL, "the ends of a slice are integers or none");
+        return render_fail(r, ERR_MODEL, "the ends of a slice are integers or none");
     if (!is_list && by == 1) {
         int64_t a = chars_offset(object.at, object.n, begin);
         int64_t b = end > begin ? chars_offset(object.at, object.n, end) : a;
-        return run_step(r, object.n / 64) ? value_str(object.at + a, b - a) : object;
+        return render_step(r, object.n / 64) ? value_str(object.at + a, b - a) : object;
     }
     value all = value_iterate(r, object);
     value out = value_list_new(r, is_list ? (value_type)object.type : V_LIST, 0);

@@ -87,9 +87,10 @@ typedef struct run {
 } run;
 
 /* Records the first failure with the template's name and line; returns undefined. */
-__attribute__((format(printf, 3, 4))) value run_fail(run *, sqz_status code, const char *fmt, ...);
+__attribute__((format(printf, 3, 4))) value render_fail(run *, sqz_status code, const char *fmt,
+                                                        ...);
 /* n steps of work; 0 when the limit is reached (which is a failure). */
-int run_step(run *, int64_t n);
+int render_step(run *, int64_t n);
 
 /* ---- making values --------------------------------------------------------------------------- */
 value value_undefined(const char *name, int64_t n);
