@@ -85,14 +85,14 @@ static sqz_status try_config(sqz_error *err)
     return s;
 }
 
-static sqz_status try_tokenizer(sqz_error *err)
+static sqz_status tokenize(const char *dir, sqz_error *err)
 {
     static const char text[] = "What is 12 + 7? <|x|> na\u00efve \U0001f40c";
     tokenizer *t;
     int32_t *ids = NULL;
     char *back = NULL;
     int64_t n = 0, bytes = 0;
-    sqz_status s = tokenizer_open(EXAMPLE "/model", &t, err);
+    sqz_status s = tokenizer_open(dir, &t, err);
     if (s) return s;
     s = tokenizer_encode(t, text, (int64_t)sizeof text - 1, 1, &ids, &n, err);
     if (!s) s = tokenizer_decode(t, ids, n, 0, &back, &bytes, err);
@@ -101,6 +101,28 @@ static sqz_status try_tokenizer(sqz_error *err)
     free(back);
     tokenizer_free(t);
     return s;
+}
+
+static sqz_status try_tokenizer(sqz_error *err)
+{
+    return tokenize(EXAMPLE "/model", err);
+}
+
+#define TOKENIZERS SQZ_SOURCE_DIR "/tests/golden/tokenizer/"
+
+static sqz_status try_unigram(sqz_error *err)
+{
+    return tokenize(TOKENIZERS "unigram-charsmap", err);
+}
+
+static sqz_status try_wordpiece(sqz_error *err)
+{
+    return tokenize(TOKENIZERS "bert", err);
+}
+
+static sqz_status try_sentencepiece(sqz_error *err)
+{
+    return tokenize(TOKENIZERS "spm-bpe-llama", err);
 }
 
 /* Files of a few rows: every row goes the same way. */
@@ -571,6 +593,9 @@ START_TEST(every_failure)
                                        {"safetensors", try_checkpoint, NULL, 0, 0},
                                        {"config", try_config, NULL, 0, 0},
                                        {"tokenizer", try_tokenizer, NULL, 1, 0},
+                                       {"unigram", try_unigram, NULL, 1, 0},
+                                       {"wordpiece", try_wordpiece, NULL, 1, 0},
+                                       {"sentencepiece", try_sentencepiece, NULL, 1, 0},
                                        {"jsonl", try_jsonl, NULL, 0, 0},
                                        {"rows array", try_rows_array, NULL, 0, 0},
                                        {"csv", try_csv, NULL, 0, 0},
