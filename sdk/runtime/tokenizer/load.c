@@ -1,8 +1,8 @@
 /* load.c - tokenizer files to a tokenizer.
  *
- * tokenizer.json is read when it is there; else vocab.json and merges.txt, or tokenizer.model, which
- * say nothing about the stages around the model, so that tokenizer_config.json's class decides.
- * Truncation and padding entries are not applied: callers cut texts themselves. */
+ * tokenizer.json is read when it is there; else vocab.json and merges.txt, or tokenizer.model,
+ * which say nothing about the stages around the model, so that tokenizer_config.json's class
+ * decides. Truncation and padding entries are not applied: callers cut texts themselves. */
 #include "checkpoint/checkpoint.h"
 #include "io/file.h"
 #include "json/json.h"
