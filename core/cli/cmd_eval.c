@@ -7,7 +7,8 @@
 
 static const cli_option options[] = {
     {"dataset", CLI_LIST, "FILE", NULL, 0, 0,
-     "data set, or several with commas; recognised by its fields; NAME=FILE names the result"},
+     "data set (a file, FOLDER:SPLIT, or owner/name:subset:split of the hub), or several with "
+     "commas; recognised by its fields; NAME=FILE names the result"},
     {"limit", CLI_INT, "N", "0", 0, 1e12, "only the first N rows (or windows); 0 = all"},
     {"window", CLI_INT, "N", NULL, 2, 1e9,
      "tokens per perplexity window (default: min(2048, the model's context))"},

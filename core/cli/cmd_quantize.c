@@ -115,7 +115,7 @@ static sqz_status make_tasks(const cli *c, cJSON **out, sqz_error *err)
     cJSON *with = cJSON_CreateObject();
     char *source = NULL;
     sqz_status s = SQZ_OK;
-    if (cli_given(c, "calibration")) s = cli_dataset(cli_text(c, "calibration"), 1, &source, err);
+    if (cli_given(c, "calibration")) s = cli_calibration(cli_text(c, "calibration"), &source, err);
     if (!s) s = cli_catalogue(c, &cat, err);
     if (s) {
         free(source);

@@ -22,6 +22,8 @@ void model_ref_free(model_ref *);
 sqz_status cli_model_folder(const char *word, hub_want want, char **folder, sqz_error *err);
 /* A data set's spec with a name of the hub replaced by its folder (malloc'd). */
 sqz_status cli_dataset(const char *spec, int for_calibration, char **local, sqz_error *err);
+/* The same for the parts of a calibration mix, A@2,B@1. */
+sqz_status cli_calibration(const char *mix, char **local, sqz_error *err);
 
 typedef struct in_process {
     model_ref ref;

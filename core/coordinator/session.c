@@ -104,7 +104,7 @@ static sqz_status open_model(run *r, sqz_error *err)
     if (s == SQZ_E_UNSUPPORTED)
         return err_set(err, ERR_MODEL,
                        "%s: is neither a folder with a config.json nor a .gguf file; a run needs a "
-                       "local checkpoint (hub names are not built)",
+                       "local checkpoint",
                        r->config->model);
     if (!s) s = checkpoint_open(r->config->model, &c, err);
     if (s) return s;

@@ -331,8 +331,8 @@ sqz_status subject_check_path(const char *model, sqz_error *err)
     if (path_exists(model)) return checkpoint_check_path(model, err);
     return err_set(
         err, ERR_MODEL,
-        "%s: no such folder; hub names are not downloaded yet, give a local model folder "
-        "with config.json and safetensors, or a .gguf file",
+        "%s: no such folder; give a model folder with config.json and safetensors, a .gguf file, or "
+        "a name of the hub (owner/name) to a command that takes one",
         model);
 }
 

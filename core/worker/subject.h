@@ -60,6 +60,6 @@ sqz_status subject_dense(const subject *, const linear_spec *, sqz_weight *out, 
  * checkpoint is 16-bit. */
 sqz_status subject_compute(const char *word, const backend *, const model_config *, int32_t *out,
                            sqz_error *err);
-/* ERR_MODEL unless `model` is an existing folder: hub names and GGUF files are refused by name. */
+/* ERR_MODEL unless `model` is an existing folder: names of the hub are resolved before (cli/shared.h). */
 sqz_status subject_check_path(const char *model, sqz_error *err);
 #endif

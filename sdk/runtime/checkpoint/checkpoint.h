@@ -2,7 +2,7 @@
  * tokenizer's files; or a GGUF file, presented as the folder that it was converted from.
  * Memory-mapped, never wholly in RAM.
  *
- * Left out: the hub (refused by name), pickle (refused for good: it executes code). */
+ * Left out: names of the hub (hub/), pickle (refused for good: it executes code). */
 #ifndef SQZ_RUNTIME_CHECKPOINT_H
 #define SQZ_RUNTIME_CHECKPOINT_H
 #include "checkpoint/gguf.h"
