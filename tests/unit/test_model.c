@@ -791,6 +791,175 @@ START_TEST(overlaid_forms_run)
 }
 END_TEST
 
+/* Every linear of a model rounded to 4 bits, in the form of the backend or as the same numbers
+ * dense: linears that hold several (fused, taking turns, transposed, experts) must be split alike.
+ */
+typedef struct rounded {
+    const model_config *c;
+    const checkpoint *ck;
+    int as_dense;
+    struct {
+        char module[128];
+        sqz_affine a;
+        float *plain;
+    } held[256];
+    int n;
+} rounded;
+
+static void round_linear(rounded *r, const linear_spec *spec)
+{
+    sqz_error err;
+    int64_t n = spec->rows * spec->cols, groups = affine_groups(spec->cols, 8);
+    float *w = malloc((size_t)n * sizeof *w), *scales = malloc((size_t)n * sizeof *scales);
+    uint8_t *codes = malloc((size_t)n), *zeros = malloc((size_t)n);
+    OK(model_dense_values(r->c, r->ck, spec, w, &err));
+    for (int64_t i = 0; i < spec->rows * groups; i++) {
+        int64_t row = i / groups, from = i % groups * 8;
+        int64_t width = spec->cols - from < 8 ? spec->cols - from : 8;
+        double top = max_abs(w + row * spec->cols + from, width);
+        scales[i] = f16_to_f32(f32_to_f16((float)(top / 7 + 1e-6)));
+        zeros[i] = 8;
+        for (int64_t k = row * spec->cols + from; k < row * spec->cols + from + width; k++)
+            codes[k] = (uint8_t)fmin(15, fmax(0, 8 + rint(w[k] / scales[i])));
+    }
+    snprintf(r->held[r->n].module, 128, "%s", spec->module);
+    OK(affine_pack(4, spec->rows, spec->cols, 8, 1, codes, scales, zeros, &r->held[r->n].a, &err));
+    affine_dequantize(&r->held[r->n].a, 0, spec->rows, w);
+    r->held[r->n++].plain = w;
+    free(scales), free(codes), free(zeros);
+}
+
+static int rounded_linear(void *impl, const char *module, sqz_weight *out, sqz_error *err)
+{
+    rounded *r = impl;
+    (void)err;
+    for (int i = 0; i < r->n; i++) {
+        if (strcmp(r->held[i].module, module)) continue;
+        *out = (sqz_weight){.struct_size = sizeof *out,
+                            .dtype = SQZ_F32,
+                            .form = r->as_dense ? SQZ_FORM_DENSE : SQZ_FORM_INT_AFFINE,
+                            .rows = r->held[i].a.rows,
+                            .cols = r->held[i].a.cols,
+                            .data = r->held[i].plain,
+                            .affine = r->as_dense ? NULL : &r->held[i].a};
+        return 1;
+    }
+    return 0;
+}
+
+static const char *const split_cases[] = {"phi3", "gpt2",    "gpt_neox",
+                                          "opt",  "mixtral", "qwen3_moe"};
+
+START_TEST(quantized_linears_split_alike)
+{
+    device d = cpu_device();
+    if (!d.hw) return;
+    subject s = subject_open(split_cases[_i], "config.json", d, 1, 0);
+    const model_config *c = model_get_config(s.m);
+    rounded r = {.c = c, .ck = s.ck};
+    sqz_error err;
+    for (int64_t l = 0; l < c->layers; l++)
+        for (int64_t i = 0; i < model_linear_count(c, l); i++) {
+            linear_spec spec;
+            model_linear(c, l, i, &spec);
+            ck_assert_int_lt(r.n, 256);
+            round_linear(&r, &spec);
+        }
+    weight_overlay overlay = {&r, rounded_linear, NULL};
+    int64_t n = 96 * c->vocab;
+    float *out[2];
+    for (int i = 0; i < 2; i++) {
+        model_options o = {.device = d, .compute = SQZ_F32, .overlay = &overlay, .resident = i};
+        model *m;
+        r.as_dense = i;
+        out[i] = malloc(sizeof(float) * (size_t)n);
+        OK(model_open(s.ck, &o, &m, &err));
+        OK(model_logits(m, s.ids, 2, 48, out[i], NULL, &err));
+        model_close(m);
+    }
+    ck_assert_double_le(max_diff(out[0], out[1], n), 5e-4);
+    ck_assert_double_gt(max_diff(out[0], golden(&s, "logits"), n), 0.01);
+    for (int i = 0; i < r.n; i++) free(r.held[i].plain), affine_free(&r.held[i].a);
+    free(out[0]), free(out[1]);
+    subject_close(&s);
+}
+END_TEST
+
+/* All experts of a layer in one tensor, as transformers 5 may write them, give the same logits. */
+static void fuse(const subject *s, const char *path)
+{
+    const model_config *c = model_get_config(s->m);
+    sqz_error err;
+    st_writer *w;
+    OK(st_writer_new(path, &w, &err));
+    for (int pass = 0; pass < 2; pass++) {
+        for (int64_t i = 0; i < s->ck->n_tensors; i++) {
+            const st_tensor *t = s->ck->tensors[i];
+            if (strstr(t->name, ".experts.")) continue;
+            char name[192], *at;
+            snprintf(name, sizeof name, "%s", t->name);
+            if ((at = strstr(name, ".block_sparse_moe.gate"))) strcpy(at, ".mlp.gate.weight");
+            if (pass)
+                OK(st_writer_write(w, name, t->data, t->bytes, &err));
+            else
+                OK(st_writer_declare(w, name, t->dtype, t->rank, t->shape, &err));
+        }
+        for (int64_t l = 0; l < c->layers; l++) {
+            char up[128], down[128];
+            snprintf(up, sizeof up, "model.layers.%d.mlp.experts.gate_up_proj", (int)l);
+            snprintf(down, sizeof down, "model.layers.%d.mlp.experts.down_proj", (int)l);
+            int64_t wide = c->expert_ffn * c->hidden, e = c->experts;
+            int64_t us[] = {e, 2 * c->expert_ffn, c->hidden}, ds[] = {e, c->hidden, c->expert_ffn};
+            if (!c->sparse[l]) continue;
+            if (!pass) {
+                OK(st_writer_declare(w, up, SQZ_F32, 3, us, &err));
+                OK(st_writer_declare(w, down, SQZ_F32, 3, ds, &err));
+                continue;
+            }
+            float *all = malloc((size_t)(e * 3 * wide) * sizeof *all);
+            for (int64_t k = 0, own = model_linear_count(c, l) - 3 * e; k < 3 * e; k++) {
+                linear_spec spec;
+                model_linear(c, l, own + k, &spec);
+                int64_t to = k % 3 == 2 ? (2 * e + k / 3) * wide : (2 * (k / 3) + k % 3) * wide;
+                OK(model_dense_values(c, s->ck, &spec, all + to, &err));
+            }
+            OK(st_writer_write(w, up, all, e * 2 * wide * 4, &err));
+            OK(st_writer_write(w, down, all + e * 2 * wide, e * wide * 4, &err));
+            free(all);
+        }
+    }
+    OK(st_writer_finish(w, &err));
+}
+
+START_TEST(fused_experts_are_the_same)
+{
+    device d = cpu_device();
+    if (!d.hw) return;
+    subject s = subject_open(_i ? "qwen3_moe" : "mixtral", "config.json", d, 1, 0);
+    char dir[] = "/tmp/sqz_fused_XXXXXX", path[128];
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    fuse(&s, path);
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    sqz_error err;
+    OK(file_write(path, s.ck->config_text, (int64_t)strlen(s.ck->config_text), &err));
+    checkpoint *ck;
+    model *m;
+    OK(checkpoint_open(dir, &ck, &err));
+    OK(model_open(ck, &(model_options){.device = d, .compute = SQZ_F32}, &m, &err));
+    ck_assert_int_eq(model_get_config(m)->fused_experts, 1);
+    int64_t n = 96 * s.m->config.vocab;
+    float *out = malloc(sizeof(float) * (size_t)n);
+    OK(model_logits(m, s.ids, 2, 48, out, NULL, &err));
+    ck_assert_double_le(max_diff(out, golden(&s, "logits"), n), 2e-4);
+    free(out);
+    model_close(m);
+    checkpoint_close(ck);
+    OK(dir_remove(dir, &err));
+    subject_close(&s);
+}
+END_TEST
+
 /* ---- refusals -------------------------------------------------------------------------------- */
 #define SHAPE                                                                                      \
     "\"hidden_size\":64,\"num_attention_heads\":4,\"num_hidden_layers\":2,\"vocab_size\":100,"
@@ -1146,6 +1315,8 @@ static Suite *suite(void)
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, golden_case, 0, 2 * N_CASES);
     tcase_add_loop_test(t, shared_golden_case, 0, N_SHARED);
+    tcase_add_loop_test(t, quantized_linears_split_alike, 0, 6);
+    tcase_add_loop_test(t, fused_experts_are_the_same, 0, 2);
     tcase_add_loop_test(t, windows_score_as_their_logits, 0, 1);
     tcase_add_loop_test(t, shared_contexts_change_nothing, 0, 2);
     tcase_add_loop_test(t, divergence_is_that_of_the_logits, 0, 2);
