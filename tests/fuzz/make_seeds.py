@@ -203,6 +203,19 @@ def datasets():
     write("dataset", "bom", b'\xef\xbb\xbf{"text": "x", "n": 1e3, "b": true, "z": null}\r\n')
 
 
+def formats():
+    """Parquet: the goldens of the unit tests, which pyarrow wrote."""
+    golden = os.path.join(HERE, "..", "golden", "data")
+    for name in sorted(os.listdir(golden)):
+        if name.endswith(".parquet"):
+            with open(os.path.join(golden, name), "rb") as f:
+                write("parquet", name[: -len(".parquet")], f.read())
+    write("csv", "quotes", b'\0text,n,text\n"a, ""b""\r\nc",1,x\n\nNA,-2,"y"z\n')
+    write("csv", "tabs", b"\1a\tb\r1.5\tTrue\r\t false\r")
+    write("csv", "text", b"\6one,2\n,,\n\"\",None,3\n")
+    write("csv", "bom", b"\0\xef\xbb\xbfa,\n9223372036854775808,inf\n 7 ,1e999\n")
+
+
 def crc32c(data):
     crc = 0xFFFFFFFF
     for byte in data:
@@ -332,6 +345,10 @@ def dictionaries():
         "pipeline": ['"model":', '"dataset":', '"source":', '"calibration":', '"objectives":', '"budget":', '"trials":', '"wall":', '"steps":', '"use":', '"with":',
                      '"rules":', '"search":', '"eval":', '"constraints":', '"export":', '"plugins":', '"weights":', '8GB', '1h30m', '\\x00', '[0].', '~', '='],
         "dataset": ['"text":', '"question":', '"answer":', '"choices":', '"endings":', '"ctx":', '"label":', '"gold":', '"query":', '#### ', '\\x0a', '\\xef\\xbb\\xbf'],
+        "parquet": ['PAR1', '\\x15', '\\x15\\x00', '\\x2c', '\\x19', '\\x1c', '\\x18', '\\x00', '\\xff\\xff\\xff\\x7f', '\\x80\\x80\\x80\\x80\\x08', 'list', 'element', 'array', '_tuple',
+                    'answer', 'same', '\\x28\\xb5\\x2f\\xfd', '\\x1f\\x8b\\x08'],
+        "csv": [',', '\\x09', '\\x0a', '\\x0d', '\\x0d\\x0a', '\\x22', '\\x22\\x22', '\\xef\\xbb\\xbf', 'NA', 'None', 'True', 'false', '1e308', 'inf', '0x1F', '-9223372036854775808',
+                '18446744073709551616', 'text', '\\xff'],
         "journal": ['"seq":', '"crc":', '"type":', '\\x0a', '{"seq":0,', '"tell"', '"ask"'],
         "channel": ['"type":', '"hello"', '"agent"', '"progress"', '"log"', '"stop"', '"done":', '"what":', '\\x00\\x00\\x01\\x00', '\\x01\\x00\\x00\\x00'],
         "stamp": ['sqz-abi ', '1.0', '.sqz.abi', '\\x7fELF', '9999.9999', '-1.-1'],
@@ -354,7 +371,7 @@ def dictionaries():
         return "".join(c if " " <= c <= "~" and c not in '"\\' else f"\\x{ord(c):02x}" for c in word)
     os.makedirs(os.path.join(HERE, "dicts"), exist_ok=True)
     for name, list_ in words.items():
-        extra = [] if name in ("json", "stamp", "jinja", "sentencepiece") else words["json"]
+        extra = [] if name in ("json", "stamp", "jinja", "sentencepiece", "parquet", "csv") else words["json"]
         if name == "json":
             continue
         with open(os.path.join(HERE, "dicts", name + ".dict"), "w", encoding="utf-8") as f:
@@ -362,5 +379,5 @@ def dictionaries():
 
 
 if __name__ == "__main__":
-    for make in (safetensors, affines, jinja, model_configs, tokenizers, sentencepieces, pipelines, datasets, journals, channels, stamps, indexes, ggufs, reports, dictionaries):
+    for make in (safetensors, affines, jinja, model_configs, tokenizers, sentencepieces, pipelines, datasets, formats, journals, channels, stamps, indexes, ggufs, reports, dictionaries):
         make()
