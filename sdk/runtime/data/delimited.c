@@ -294,7 +294,8 @@ static sqz_status add_rows(row_store *s, const table *t, const delimited_options
 static sqz_status add_table(row_store *s, const table *t, const delimited_options *o,
                             int64_t max_rows, sqz_error *err)
 {
-    int64_t n = o->header ? o->n_header : t->n_records ? t->records[0].n : 0;
+    if (!t->n_records) return SQZ_OK;
+    int64_t n = o->header ? o->n_header : t->records[0].n;
     char **names = calloc((size_t)n + 1, sizeof *names);
     sqz_status st = names ? SQZ_OK : err_set(err, SQZ_E_NOMEM, "%s: no memory", t->path);
     for (int64_t k = 0; k < n && st == SQZ_OK; k++) {

@@ -376,7 +376,7 @@ static sqz_status add_values(reader *r, int64_t encoding, const uint8_t *src, in
                              int64_t count)
 {
     pq_column *c = r->column;
-    if (c->n_values + count > c->value_room) {
+    if (count && c->n_values + count > c->value_room) {
         int64_t room =
             c->n_values + count > 2 * c->value_room ? c->n_values + count : 2 * c->value_room;
         if (!pq_spend(r->file, (room - c->value_room) * (int64_t)sizeof *c->values))
@@ -386,9 +386,9 @@ static sqz_status add_values(reader *r, int64_t encoding, const uint8_t *src, in
         c->values = more;
         c->value_room = room;
     }
+    if (!count) return SQZ_OK;
     sqz_status st;
     pq_value *out = c->values + c->n_values;
-    if (!count) return SQZ_OK;
     switch (encoding) {
     case ENCODING_PLAIN:
         st = plain_values(c->node, src, n, count, out) ? SQZ_OK
