@@ -2,6 +2,7 @@
  *
  * stats: every split with its rows, fields, kind, lengths and duplicates, token lengths of a model,
  * and how much of it stands in another set.  show: the rows themselves, one JSON object a line. */
+#include "chat/chat.h"
 #include "cli/shared.h"
 #include "cli/terminal.h"
 #include "data/documents.h"
@@ -10,6 +11,12 @@
 #include "io/file.h"
 #include <stdlib.h>
 #include <string.h>
+
+/* What reads the rows of a set as a model would; both NULL without --model. */
+typedef struct reader {
+    tokenizer *tok;
+    chat *template; /* NULL: the model has none */
+} reader;
 
 /* ---- lengths -----------------------------------------------------------------------------------
  */
@@ -40,7 +47,7 @@ static cJSON *distribution(int64_t *v, int64_t n)
 }
 
 /* Bytes, and with a tokenizer tokens, of every row that can be read as text. */
-static sqz_status add_lengths(const dataset *d, tokenizer *tok, cJSON *out, sqz_error *err)
+static sqz_status add_lengths(const dataset *d, const reader *with, cJSON *out, sqz_error *err)
 {
     int64_t rows = d->rows.n_rows, n = 0;
     int64_t *bytes = malloc((size_t)rows * sizeof *bytes),
@@ -51,13 +58,15 @@ static sqz_status add_lengths(const dataset *d, tokenizer *tok, cJSON *out, sqz_
         if (!document_text(d, i, &text)) continue;
         bytes[n] = text.n;
         int32_t *ids = NULL;
-        if (tok) s = tokenizer_encode(tok, text.n ? text.at : "", text.n, 0, &ids, &tokens[n], err);
+        if (with->tok)
+            s = tokenizer_encode(with->tok, text.n ? text.at : "", text.n, 0, &ids, &tokens[n],
+                                 err);
         free(ids);
         n++;
     }
     if (!s && n) {
         cJSON_AddItemToObject(out, "bytes", distribution(bytes, n));
-        if (tok) cJSON_AddItemToObject(out, "tokens", distribution(tokens, n));
+        if (with->tok) cJSON_AddItemToObject(out, "tokens", distribution(tokens, n));
     }
     text_free(&text);
     free(bytes);
@@ -100,7 +109,7 @@ static void add_fields(const dataset *d, cJSON *out)
 /* ---- one split ---------------------------------------------------------------------------------
  */
 
-static sqz_status add_split(const dataset *d, tokenizer *tok, cJSON *splits, sqz_error *err)
+static sqz_status add_split(const dataset *d, const reader *with, cJSON *splits, sqz_error *err)
 {
     cJSON *o = cJSON_CreateObject();
     int64_t duplicates = 0;
@@ -114,25 +123,27 @@ static sqz_status add_split(const dataset *d, tokenizer *tok, cJSON *splits, sqz
     add_fields(d, o);
     sqz_status s = documents_duplicates(d, &duplicates, err);
     json_add_num(o, "duplicates", (double)duplicates);
-    return s ? s : add_lengths(d, tok, o, err);
+    return s ? s : add_lengths(d, with, o, err);
 }
 
-static sqz_status open_and_add(const char *spec, tokenizer *tok, cJSON *splits, sqz_error *err)
+static sqz_status open_and_add(const char *spec, const reader *with, cJSON *splits, sqz_error *err)
 {
     dataset *d;
     sqz_status s = dataset_open(spec, &d, err);
     if (s) return s;
-    s = add_split(d, tok, splits, err);
+    d->chat = with->template;
+    s = add_split(d, with, splits, err);
     dataset_close(d);
     return s;
 }
 
 /* Files of one split that are no one set are looked at one by one. */
-static sqz_status add_files(const data_split *split, tokenizer *tok, cJSON *splits, sqz_error *err)
+static sqz_status add_files(const data_split *split, const reader *with, cJSON *splits,
+                            sqz_error *err)
 {
     sqz_status s = SQZ_OK;
     for (int64_t k = 0; k < split->n_files && !s; k++) {
-        s = open_and_add(split->files[k], tok, splits, err);
+        s = open_and_add(split->files[k], with, splits, err);
         cJSON *o = s ? NULL : cJSON_GetArrayItem(splits, cJSON_GetArraySize(splits) - 1);
         const char *slash = strrchr(split->files[k], '/');
         if (o) cJSON_AddStringToObject(o, "file", slash ? slash + 1 : split->files[k]);
@@ -142,7 +153,7 @@ static sqz_status add_files(const data_split *split, tokenizer *tok, cJSON *spli
 }
 
 /* A folder that is named without a split: each of them. */
-static sqz_status add_folder(const char *path, tokenizer *tok, cJSON *splits, sqz_error *err)
+static sqz_status add_folder(const char *path, const reader *with, cJSON *splits, sqz_error *err)
 {
     data_folder f;
     sqz_status s = folder_scan(path, &f, err);
@@ -150,9 +161,9 @@ static sqz_status add_folder(const char *path, tokenizer *tok, cJSON *splits, sq
     for (int64_t i = 0; i < f.n_splits && !s; i++) {
         char *spec = path_format("%s:%s:%s", path, f.splits[i].config, f.splits[i].name);
         progress_update((double)i / (double)f.n_splits, spec);
-        s = open_and_add(spec, tok, splits, err);
+        s = open_and_add(spec, with, splits, err);
         if (s == ERR_MODEL && f.splits[i].n_files > 1)
-            s = add_files(&f.splits[i], tok, splits, err);
+            s = add_files(&f.splits[i], with, splits, err);
         free(spec);
     }
     folder_free(&f);
@@ -277,18 +288,20 @@ static void say_against(const cli *c, const cJSON *o)
 
 static sqz_status run_stats(cli *c, sqz_error *err)
 {
-    tokenizer *tok = NULL;
+    reader with = {0};
     const cJSON *o;
     const char *model = cli_text(c, "model");
     sqz_status s = model ? subject_check_path(model, err) : SQZ_OK;
-    if (!s && model) s = tokenizer_open(model, &tok, err);
+    if (!s && model) s = tokenizer_open(model, &with.tok, err);
+    if (!s && model) chat_open(model, &with.template, NULL);
     if (s) return s;
     cJSON_AddStringToObject(c->json, "data", c->args[0]);
     cJSON *splits = cJSON_AddArrayToObject(c->json, "splits");
     progress_begin("data stats");
-    s = path_is_dir(c->args[0]) ? add_folder(c->args[0], tok, splits, err)
-                                : open_and_add(c->args[0], tok, splits, err);
-    tokenizer_free(tok);
+    s = path_is_dir(c->args[0]) ? add_folder(c->args[0], &with, splits, err)
+                                : open_and_add(c->args[0], &with, splits, err);
+    tokenizer_free(with.tok);
+    chat_free(with.template);
     add_shares(splits);
     if (!s) s = add_against(c, c->json, err);
     progress_end();

@@ -5,6 +5,7 @@
  *  "seed","document_tokens","exclude":[data sets that are evaluated]}
  * Rows that also occur in an excluded set are left out; how much of the rest shares 13 words in a
  * row with them is reported. */
+#include "chat/chat.h"
 #include "data/documents.h"
 #include "data/folder.h"
 #include "data/overlap.h"
@@ -232,16 +233,32 @@ static sqz_status describe_sets(const open_sets *o, const mix_spec *mix, cJSON *
     return SQZ_OK;
 }
 
-static sqz_status make(const cJSON *spec, const mix_spec *mix, calibration_options *o,
-                       tokenizer *tok, calibration *c, cJSON *facts, sqz_error *err)
+/* Conversations are rendered by the model's own chat template. */
+static sqz_status open_chat(const open_sets *o, const char *model, chat **out, sqz_error *err)
+{
+    for (int64_t i = 0; i < o->n_sources; i++) {
+        if (o->sources[i]->kind != DATA_CHAT) continue;
+        sqz_status st = *out ? SQZ_OK : chat_open(model, out, err);
+        if (st) return st;
+        o->sources[i]->chat = *out;
+    }
+    return SQZ_OK;
+}
+
+static sqz_status make(const cJSON *spec, const mix_spec *mix, const char *model,
+                       calibration_options *o, tokenizer *tok, calibration *c, cJSON *facts,
+                       sqz_error *err)
 {
     open_sets sets = {0};
+    chat *template = NULL;
     sqz_status st = open_all(spec, mix, &sets, err);
+    if (!st) st = open_chat(&sets, model, &template, err);
     o->leak_check = (const dataset *const *)sets.exclude;
     o->n_leak_check = sets.n_exclude;
     if (!st) st = calibration_mix(sets.parts, sets.n_sources, tok, o, c, err);
     if (!st && (st = describe_sets(&sets, mix, facts, err))) calibration_free(c);
     close_sets(&sets);
+    chat_free(template);
     return st;
 }
 
@@ -288,7 +305,7 @@ sqz_status calibrate(job_state *s, const cJSON *spec, calibrated *out, sqz_error
         tokenizer *tok;
         c.facts = cJSON_CreateObject();
         st = subject_tokenizer(subj, &tok, err);
-        if (!st) st = make(spec, &mix, &o, tok, &c.windows, c.facts, err);
+        if (!st) st = make(spec, &mix, job_model(s), &o, tok, &c.windows, c.facts, err);
         if (!st) st = save(s, key, &c.windows, c.facts, err);
     }
     if (!st) cJSON_AddStringToObject(c.facts, "packing", json_str(spec, "packing", "concat"));

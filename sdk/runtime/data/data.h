@@ -23,6 +23,8 @@ typedef struct dataset {
     char digest[72];      /* of the file's bytes; of several files: of their names and digests */
     char *config, *split; /* of a folder; NULL for a file */
     int64_t n_files;
+    const struct chat *chat; /* of DATA_CHAT: the template that renders it; set by the caller, NULL
+                                = none */
 } dataset;
 
 /* spec: FILE, FOLDER, FOLDER:SPLIT or FOLDER:SUBSET:SPLIT, each also as NAME=... (the name is used

@@ -1,5 +1,6 @@
 /* documents.c - see documents.h; and the token stream of a data set. */
 #include "data/documents.h"
+#include "chat/chat.h"
 #include "data/rows.h"
 #include <stdlib.h>
 #include <string.h>
@@ -7,10 +8,10 @@
 /* ---- rows as text -------------------------------------------------------------------------------
  */
 
-const char *const document_fields[] = {"text",    "question", "answer",       "ctx",
-                                       "query",   "context",  "continuation", "context_options",
-                                       "endings", "choices",  "label",        "gold",
-                                       "messages"};
+const char *const document_fields[] = {"text",     "question", "answer",       "ctx",
+                                       "query",    "context",  "continuation", "context_options",
+                                       "endings",  "choices",  "label",        "gold",
+                                       "messages", "tools"};
 const int64_t document_n_fields = sizeof document_fields / sizeof *document_fields;
 
 const char *document_choices(const row_store *s, int64_t i)
@@ -77,6 +78,50 @@ static int add_continuation_row(const row_store *s, int64_t i, text_buffer *b)
     return 1;
 }
 
+/* Elements of a list as the JSON they were; cJSON_Delete.  NULL: one of them is none. */
+static cJSON *json_list(const row_store *s, int64_t i, const char *field)
+{
+    int64_t n = rows_list_length(s, i, field);
+    cJSON *list = n >= 0 ? cJSON_CreateArray() : NULL;
+    for (int64_t k = 0; k < n && list; k++) {
+        const char *text = rows_list_text(s, i, field, k);
+        json_doc *doc = NULL;
+        if (json_parse(text, (int64_t)strlen(text), 0, field, &doc, NULL) != SQZ_OK) {
+            cJSON_Delete(list);
+            return NULL;
+        }
+        cJSON_AddItemToArray(list, cJSON_Duplicate(json_root(doc), 1));
+        json_free(doc);
+    }
+    return list;
+}
+
+/* Templates may print the date; the same rows must give the same windows on every day. */
+enum { CHAT_DATE = 1721952000 /* 26 July 2024, the date of the first templates that ask */ };
+
+sqz_status document_chat(const dataset *d, int64_t i, text_buffer *b, sqz_error *err)
+{
+    const row_store *s = data_rows(d);
+    char *text = NULL;
+    int64_t n = 0;
+    b->n = 0;
+    if (!d->chat)
+        return err_set(
+            err, SQZ_E_UNSUPPORTED,
+            "%s:%lld: messages need a model with a chat template; give rows with \"text\"",
+            rows_path(s, i), (long long)rows_line(s, i));
+    cJSON *messages = json_list(s, i, "messages"), *tools = json_list(s, i, "tools");
+    chat_options o = {.tools = tools, .now_s = CHAT_DATE};
+    sqz_status st = messages ? chat_render(d->chat, messages, &o, &text, &n, err)
+                             : err_set(err, ERR_MODEL, "a message is no JSON object");
+    if (st != SQZ_OK) err_prefix(err, "%s:%lld", rows_path(s, i), (long long)rows_line(s, i));
+    if (st == SQZ_OK) text_add(b, text, n);
+    cJSON_Delete(messages);
+    cJSON_Delete(tools);
+    free(text);
+    return st;
+}
+
 int document_text(const dataset *d, int64_t i, text_buffer *b)
 {
     const row_store *s = data_rows(d);
@@ -94,6 +139,7 @@ int document_text(const dataset *d, int64_t i, text_buffer *b)
         add(b, rows_text(s, i, "answer", NULL));
         return !b->failed;
     }
+    if (d->kind == DATA_CHAT) return document_chat(d, i, b, NULL) == SQZ_OK && !b->failed;
     int known = d->kind == DATA_CHOICE ? add_choice_row(s, i, b) : add_continuation_row(s, i, b);
     return known && !b->failed;
 }
@@ -120,7 +166,7 @@ sqz_status documents_frame(const dataset *d, const tokenizer *t, framing frame, 
     int before = frame == FRAME_BOS || frame == FRAME_BOS_EOS;
     int after = frame == FRAME_EOS || frame == FRAME_BOS_EOS;
     if (frame == FRAME_DEFAULT && d->is_txt) tokenizer_template(t, &before, &after);
-    if (frame == FRAME_DEFAULT && !d->is_txt) before = after = 1;
+    if (frame == FRAME_DEFAULT && !d->is_txt) before = after = d->kind != DATA_CHAT;
     frame_tokens f = {before ? tokenizer_bos(t) : -1, after ? tokenizer_eos(t) : -1};
     if (frame != FRAME_DEFAULT && ((before && f.bos < 0) || (after && f.eos < 0)))
         return err_set(err, ERR_USAGE,
@@ -139,15 +185,16 @@ static sqz_status add_text_of(const dataset *d, tokenizer *t, int64_t i, text_bu
     int32_t *ids;
     const char *text = d->kind == DATA_TEXT ? rows_text(s, i, "text", &n) : NULL;
     if (!text) {
-        if (!document_text(d, i, scratch))
-            return err_set(err, scratch->failed ? SQZ_E_NOMEM : ERR_MODEL, "%s:%lld: %s",
-                           rows_path(s, i), (long long)rows_line(s, i),
-                           scratch->failed ? "no memory for the row"
-                           : d->kind == DATA_CHAT
-                               ? "messages need the model's chat template, which this version "
-                                 "does not render; give rows with \"text\""
-                               : "this row cannot be read as text; give rows with "
-                                 "\"text\", or question and answer");
+        sqz_status rendered = SQZ_OK;
+        if (d->kind == DATA_CHAT)
+            rendered = document_chat(d, i, scratch, err);
+        else if (!document_text(d, i, scratch))
+            rendered = err_set(err, scratch->failed ? SQZ_E_NOMEM : ERR_MODEL, "%s:%lld: %s",
+                               rows_path(s, i), (long long)rows_line(s, i),
+                               scratch->failed ? "no memory for the row"
+                                               : "this row cannot be read as text; give rows with "
+                                                 "\"text\", or question and answer");
+        if (rendered != SQZ_OK) return rendered;
         text = scratch->at;
         n = scratch->n;
     }

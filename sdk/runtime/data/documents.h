@@ -17,6 +17,8 @@ const char *document_choices(const row_store *, int64_t row);
 /* The row as one text, as its evaluation would show it with the right answer; the buffer is
  * overwritten.  0: no rule applies (or no memory: then buffer->failed). */
 int document_text(const dataset *, int64_t row, text_buffer *);
+/* A conversation by the set's chat template, special tokens included; the buffer is overwritten. */
+sqz_status document_chat(const dataset *, int64_t row, text_buffer *, sqz_error *err);
 
 /* Adds ids of documents as data_stream does, until `limit` ids are there (limit < 0: all). */
 sqz_status documents_stream(const dataset *, tokenizer *, framing, const uint8_t *skip,
