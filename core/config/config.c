@@ -175,6 +175,7 @@ static void rename_greek(cJSON *root)
     static const char *const pairs[][2] = {
         {"\xce\xb1", "alpha"}, {"\xce\xb2", "beta"}, {"\xce\xb3", "gamma"}, {"\xce\xb4", "delta"}};
     cJSON *weights = json_get(root, "weights"), *item;
+    if (!cJSON_IsObject(weights)) return; /* refused later, with its place */
     cJSON_ArrayForEach(item, weights) for (size_t i = 0; i < 4; i++)
     {
         if (strcmp(item->string, pairs[i][0]) != 0 || json_get(weights, pairs[i][1])) continue;

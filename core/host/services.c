@@ -92,6 +92,16 @@ static sqz_status linalg_reverse_cholesky(const sqz_host *h, float *a, int64_t n
     return reference_hardware()->reverse_cholesky(NULL, a, n);
 }
 
+static sqz_status linalg_gemm_rounded(const sqz_host *h, int64_t m, int64_t n, int64_t k,
+                                      const float *a, int64_t lda, const float *b, int64_t ldb,
+                                      double beta, float *c, int64_t ldc)
+{
+    const device *d = &seat_of(h)->owner->device;
+    if (SQZ_HAS(d->hw, sqz_hardware, gemm_rounded) && d->hw->gemm_rounded)
+        return d->hw->gemm_rounded(d->dev, m, n, k, a, lda, b, ldb, beta, c, ldc);
+    return linalg_gemm(h, 0, 0, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+}
+
 /* ---- sqz.rng/1
  * ------------------------------------------------------------------------------------------ */
 /* The finalizer of splitmix64: every input bit reaches every output bit. */
@@ -128,8 +138,9 @@ static double monotonic_now(const sqz_host *h)
  * ------------------------------------------------------------------------------------------------
  */
 static const sqz_pool pool_table = {sizeof pool_table, 0, pool_size, pool_parallel_for};
-static const sqz_linalg linalg_table = {sizeof linalg_table, 0, linalg_gemm, linalg_inverse_factor,
-                                        linalg_reverse_cholesky};
+static const sqz_linalg linalg_table = {
+    sizeof linalg_table, 0, linalg_gemm, linalg_inverse_factor, linalg_reverse_cholesky,
+    linalg_gemm_rounded};
 static const sqz_rng rng_table = {sizeof rng_table, 0, rng_bits};
 static const sqz_clock clock_table = {sizeof clock_table, 0, monotonic_now};
 

@@ -821,7 +821,8 @@ static void json_block(txt *t, const char *title, const cJSON *v)
 static void again(txt *t, const facts *f)
 {
     const cJSON *r = f->data->run;
-    char *seed = json_get(r, "seed") ? json_text(json_get(r, "seed"), 0) : NULL;
+    const cJSON *number = json_get(r, "seed");
+    char *seed = cJSON_IsNumber(number) ? json_text(number, 0) : NULL;
     txt_add(t, "<section id=again><h2>Do it again</h2><p>Save the complete configuration below as "
                "<code>pipeline.json</code>.</p><pre>sqz --config "
                "pipeline.json");

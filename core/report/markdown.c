@@ -120,7 +120,8 @@ char *report_markdown(const report_data *d)
     txt_add(&t, "\n## Do it again\n\nThe configuration is in `run.json` under `config`:\n\n    sqz "
                 "--config "
                 "pipeline.json");
-    char *seed = json_get(d->run, "seed") ? json_text(json_get(d->run, "seed"), 0) : NULL;
+    const cJSON *number = json_get(d->run, "seed");
+    char *seed = cJSON_IsNumber(number) ? json_text(number, 0) : NULL;
     if (seed) txt_addf(&t, " --seed %s", seed);
     free(seed);
     txt_add(&t, "\n\n`report.html` beside this file has the chart and the layers.\n");

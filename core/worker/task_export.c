@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LOGIT_TOKENS = 32 };
+enum { LOGIT_TOKENS = 8 };
 static const int64_t SHARD_BYTES = 5000000000; /* the hub's customary limit */
 
 typedef struct declared {

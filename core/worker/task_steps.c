@@ -15,7 +15,7 @@
 #include <string.h>
 
 /* Rows on which a layer's error is measured: enough for two digits, cheap at every width. */
-enum { ERROR_ROWS = 32 };
+enum { ERROR_ROWS = 16 };
 
 typedef struct step_run {
     job_state *job;

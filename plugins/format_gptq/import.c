@@ -145,9 +145,11 @@ static sqz_status fill(const sqz_host *host, const char *module, const parts *p,
     int64_t words = p->qweight.shape[0];
     uint32_t top = (1u << p->config.bits) - 1;
     const uint8_t *q = p->qweight.data;
-    for (int64_t k = 0; k < words; k++)
-        for (int64_t r = 0; r < p->rows; r++)
-            memcpy(codes + (r * words + k) * 4, q + (k * p->rows + r) * 4, 4);
+    enum { BAND = 16 }; /* rows at a time: a line of the source, and sixteen that are written on */
+    for (int64_t band = 0; band < p->rows; band += BAND) /* rows come in multiples of 32 */
+        for (int64_t k = 0; k < words; k++)
+            for (int64_t r = band; r < band + BAND; r++)
+                memcpy(codes + (r * words + k) * 4, q + (k * p->rows + r) * 4, 4);
     for (int64_t k = 0; k < p->groups; k++) {
         for (int64_t r = 0; r < p->rows; r++) {
             uint32_t z = zero_at(p, r, k);

@@ -122,12 +122,12 @@ sqz_status algebra_second_moment(void *dev, int32_t compute, int64_t tokens, int
 
 typedef struct gemm_job {
     device *d;
-    int32_t ta, tb;
+    int32_t ta, tb, pairs; /* pairs: units are two bfloat16, neighbours in k */
     int64_t m, n, k, lda, ldb, ldc, chunk, chunks;
     float alpha, beta;
     const float *a, *b;
     float *c;
-    float *own; /* per thread: a panel of B and, for a transposed A, one of A */
+    float *own; /* per thread: a panel of B and, for a transposed or rounded A, one of A */
 } gemm_job;
 
 enum { A_ROWS = PANEL };
@@ -193,6 +193,85 @@ static void gemm_tasks(void *arg, int64_t begin, int64_t end, int32_t thread)
     }
 }
 
+/* The same of bfloat16 pairs: A is rounded in strips of A_ROWS rows. */
+static void gemm_pair_rows(const gemm_job *j, int64_t i, int64_t m, int64_t col, int64_t n,
+                           int64_t k, int64_t values, float *own)
+{
+    uint16_t *part = (uint16_t *)(own + PANEL_UNITS); /* [A_ROWS, 2 STEPS] */
+    product one = {.b = own,
+                   .b_step = PANEL,
+                   .steps = (values + 1) / 2,
+                   .n = n,
+                   .from_c = k > 0 || j->beta != 0,
+                   .ldc = j->ldc,
+                   .a = part,
+                   .a_row = STEPS,
+                   .a_step = 1};
+    for (int64_t r = i; r < i + m; r += A_ROWS) {
+        one.m = least(A_ROWS, i + m - r);
+        for (int64_t q = 0; q < one.m; q++) {
+            j->d->k->to_bf16(j->a + (r + q) * j->lda + k, values, part + q * 2 * STEPS);
+            if (values % 2) part[q * 2 * STEPS + values] = 0;
+        }
+        one.c = j->c + r * j->ldc + col;
+        j->d->k->multiply_pairs(&one);
+    }
+}
+
+static void gemm_pair_tasks(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    const gemm_job *j = arg;
+    float *own = j->own + (int64_t)thread * 2 * PANEL_UNITS;
+    for (int64_t task = begin; task < end; task++) {
+        int64_t col = task / j->chunks * PANEL, n = least(PANEL, j->n - col);
+        int64_t i = task % j->chunks * j->chunk, m = least(j->chunk, j->m - i);
+        gemm_prepare_c(j, i, m, col, n);
+        for (int64_t k = 0; k < j->k; k += 2 * STEPS) {
+            int64_t values = least(2 * STEPS, j->k - k);
+            j->d->k->panel_copy(j->b + k * j->ldb + col, j->ldb, values, n, COPY_PAIRS,
+                                (uint32_t *)own);
+            gemm_pair_rows(j, i, m, col, n, k, values, own);
+        }
+    }
+}
+
+/* Splits the columns into panels and the rows into chunks, a few tasks for each thread. */
+static sqz_status gemm_run(device *d, gemm_job *job)
+{
+    int64_t threads = device_threads(d), panels = (job->n + PANEL - 1) / PANEL;
+    int64_t wanted = threads == 1 ? 1 : (6 * threads + panels - 1) / panels;
+    wanted = least(wanted, job->m / 96);
+    wanted = wanted < 1 ? 1 : wanted;
+    job->chunk = round_up((job->m + wanted - 1) / wanted, 6);
+    job->chunks = (job->m + job->chunk - 1) / job->chunk;
+    job->own = device_scratch(d, threads * 2 * PANEL_UNITS * 4);
+    if (!job->own) return SQZ_E_NOMEM;
+    device_for(d, panels * job->chunks, 1, job->pairs ? gemm_pair_tasks : gemm_tasks, job);
+    return SQZ_OK;
+}
+
+sqz_status algebra_gemm_rounded(void *dev, int64_t m, int64_t n, int64_t k, const float *a,
+                                int64_t lda, const float *b, int64_t ldb, double beta, float *c,
+                                int64_t ldc)
+{
+    device *d = dev;
+    if (m < 1 || n < 1 || k < 1 || !d->k->pairs)
+        return algebra_gemm(dev, 0, 0, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+    gemm_job job = {.d = d,
+                    .pairs = 1,
+                    .m = m,
+                    .n = n,
+                    .k = k,
+                    .lda = lda,
+                    .ldb = ldb,
+                    .ldc = ldc,
+                    .beta = (float)beta,
+                    .a = a,
+                    .b = b,
+                    .c = c};
+    return gemm_run(d, &job);
+}
+
 sqz_status algebra_gemm(void *dev, int32_t ta, int32_t tb, int64_t m, int64_t n, int64_t k,
                         double alpha, const float *a, int64_t lda, const float *b, int64_t ldb,
                         double beta, float *c, int64_t ldc)
@@ -219,16 +298,7 @@ sqz_status algebra_gemm(void *dev, int32_t ta, int32_t tb, int64_t m, int64_t n,
                     .a = a,
                     .b = b,
                     .c = c};
-    int64_t threads = device_threads(d), panels = (n + PANEL - 1) / PANEL;
-    int64_t wanted = threads == 1 ? 1 : (6 * threads + panels - 1) / panels;
-    wanted = least(wanted, m / 96);
-    wanted = wanted < 1 ? 1 : wanted;
-    job.chunk = round_up((m + wanted - 1) / wanted, 6);
-    job.chunks = (m + job.chunk - 1) / job.chunk;
-    job.own = device_scratch(d, threads * 2 * PANEL_UNITS * 4);
-    if (!job.own) return SQZ_E_NOMEM;
-    device_for(d, panels * job.chunks, 1, gemm_tasks, &job);
-    return SQZ_OK;
+    return gemm_run(d, &job);
 }
 
 /* ---- A = L^T L and inverse(A) = U^T U ------------------------------------------------------- */

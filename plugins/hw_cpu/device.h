@@ -93,6 +93,9 @@ sqz_status algebra_gemm(void *dev, int32_t ta, int32_t tb, int64_t m, int64_t n,
                         double beta, float *c, int64_t ldc);
 sqz_status algebra_inverse_factor(void *dev, float *a, int64_t n);
 sqz_status algebra_reverse_cholesky(void *dev, float *a, int64_t n);
+sqz_status algebra_gemm_rounded(void *dev, int64_t m, int64_t n, int64_t k, const float *a,
+                                int64_t lda, const float *b, int64_t ldb, double beta, float *c,
+                                int64_t ldc);
 sqz_status algebra_measure(void *dev, double *read_bandwidth, double *f32_flops,
                            double *bf16_flops);
 #endif

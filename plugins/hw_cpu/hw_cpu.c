@@ -152,6 +152,7 @@ static const sqz_hardware operations = {
     .softcap = rows_softcap,
     .gather = rows_gather,
     .scatter = rows_scatter,
+    .gemm_rounded = algebra_gemm_rounded,
 };
 
 /* ---- the agent ----------------------------------------------------------------------------- */

@@ -244,9 +244,9 @@ static sqz_status walk_range(gptq_job *job, const int64_t *start, int64_t lo, in
     int64_t cols = job->cols, stride = job->stride;
     sqz_status st = walk_range(job, start, lo, half);
     if (st == SQZ_OK)
-        st = job->linalg->gemm(job->host, 0, 0, end - mid, stride, mid - first, 1.0,
-                               job->factor->l + mid * cols + first, cols, job->w + first * stride,
-                               stride, first > 0 ? 1.0 : 0.0, job->f + mid * stride, stride);
+        st = job->linalg->gemm_rounded(
+            job->host, end - mid, stride, mid - first, job->factor->l + mid * cols + first, cols,
+            job->w + first * stride, stride, first > 0 ? 1.0 : 0.0, job->f + mid * stride, stride);
     return st == SQZ_OK ? walk_range(job, start, half, hi) : st;
 }
 

@@ -106,6 +106,7 @@ static const row rows[] = {
     F(sqz_linalg, gemm)
     F(sqz_linalg, inverse_factor)
     F(sqz_linalg, reverse_cholesky)
+    F(sqz_linalg, gemm_rounded)
     S(sqz_rng)
     F(sqz_rng, struct_size)
     F(sqz_rng, zero)
@@ -382,6 +383,7 @@ static const row rows[] = {
     F(sqz_hardware, softcap)
     F(sqz_hardware, gather)
     F(sqz_hardware, scatter)
+    F(sqz_hardware, gemm_rounded)
     /* sqz/services.h, later */
     S(sqz_http_request)
     F(sqz_http_request, struct_size)

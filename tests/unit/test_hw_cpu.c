@@ -1032,6 +1032,41 @@ START_TEST(gemm)
 }
 END_TEST
 
+START_TEST(gemm_rounded)
+{
+    static const int64_t shapes[][3] = {{1, 1, 1}, {7, 129, 63}, {64, 64, 172}, {200, 70, 301}};
+    for (int a = 0; a < 4; a++)
+        for (int form = 0; form < 2; form++) {
+            int64_t m = shapes[a][0], n = shapes[a][1], k = shapes[a][2];
+            int64_t lda = k + 3, ldb = n + 1, ldc = n + 2;
+            float *x = fresh(m * lda), *y = fresh(k * ldb);
+            float *start = fresh(m * ldc), *z = copy_of(start, m * ldc);
+            if (form == 0) start[0] = NAN; /* must not be read */
+            ref->gemm(NULL, 0, 0, m, n, k, 1, x, lda, y, ldb, form, z, ldc);
+            for (int i = 0; i < n_devices; i++) {
+                float *c = copy_of(start, m * ldc);
+                ck_assert_int_eq(
+                    hw->gemm_rounded(devices[i].dev, m, n, k, x, lda, y, ldb, form, c, ldc),
+                    SQZ_OK);
+                for (int64_t r = 0; r < m; r++)
+                    for (int64_t q = 0; q < ldc; q++) {
+                        double sum = 0; /* each factor off by 2^-8, no more */
+                        for (int64_t l = 0; q < n && l < k; l++)
+                            sum += fabs((double)x[r * lda + l] * y[l * ldb + q]);
+                        if (q >= n) ck_assert(c[r * ldc + q] == start[r * ldc + q]);
+                        NEAR(q < n ? c[r * ldc + q] : 0, q < n ? z[r * ldc + q] : 0,
+                             sum * 0x1.01p-7 + sum_tolerance(k, (double)k / 3 + 2));
+                    }
+                free(c);
+            }
+            free(x);
+            free(y);
+            free(start);
+            free(z);
+        }
+}
+END_TEST
+
 /* A well-conditioned symmetric matrix; the caller's. */
 static float *moments_with_ridge(int64_t n)
 {
@@ -1314,6 +1349,7 @@ int main(void)
                                   second_moment,
                                   second_moment_parts,
                                   gemm,
+                                  gemm_rounded,
                                   reverse_cholesky,
                                   inverse_factor,
                                   memory,

@@ -118,10 +118,16 @@ static sqz_status reverse_cholesky(const sqz_host *h, float *a, int64_t n)
         for (int64_t j = i + 1; j < n; j++) a[i * n + j] = 0;
     return SQZ_OK;
 }
+static sqz_status gemm_rounded(const sqz_host *h, int64_t m, int64_t n, int64_t k, const float *a,
+                               int64_t lda, const float *b, int64_t ldb, double beta, float *c,
+                               int64_t ldc)
+{
+    return gemm(h, 0, 0, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+}
 static const void *service(const sqz_host *h, const char *id)
 {
     static const sqz_pool pool = {sizeof pool, 0, three, serial_for};
-    static const sqz_linalg linalg = {sizeof linalg, 0, gemm, inverse_factor, reverse_cholesky};
+    static const sqz_linalg linalg = {sizeof linalg, 0, gemm, inverse_factor, reverse_cholesky, gemm_rounded};
     (void)h;
     if (strcmp(id, SQZ_POOL_1) == 0) return &pool;
     return strcmp(id, SQZ_LINALG_1) == 0 ? &linalg : NULL;

@@ -216,8 +216,12 @@ typedef struct sqz_hardware {
                          const sqz_mem *y);
     sqz_status (*scatter)(void *dev, int64_t n, int64_t width, const int64_t *rows,
                           const float *weight, const sqz_mem *x, const sqz_mem *y);
+    /* Host-memory linear algebra, see sqz.linalg/1. */
+    sqz_status (*gemm_rounded)(void *dev, int64_t m, int64_t n, int64_t k, const float *a,
+                               int64_t lda, const float *b, int64_t ldb, double beta, float *c,
+                               int64_t ldc);
 } sqz_hardware;
-SQZ_SEALED(sqz_hardware, scatter, 280);
+SQZ_SEALED(sqz_hardware, gemm_rounded, 288);
 
 #ifdef __cplusplus
 }

@@ -44,8 +44,15 @@ typedef struct sqz_linalg {
      * read, becomes L, lower triangular with zeros above, such that A = L^T L; half the work of
      * inverse_factor.  Errors as there.  [call] */
     sqz_status (*reverse_cholesky)(const sqz_host *, float *a, int64_t n);
+
+    /* Since 1.1.  gemm without transposition, alpha 1, for terms that may be off by 2^-7 of each
+     * product: A and B are rounded to bfloat16 where the backend multiplies that faster; sums and C
+     * stay float32.  [call] */
+    sqz_status (*gemm_rounded)(const sqz_host *, int64_t m, int64_t n, int64_t k, const float *a,
+                               int64_t lda, const float *b, int64_t ldb, double beta, float *c,
+                               int64_t ldc);
 } sqz_linalg;
-SQZ_SEALED(sqz_linalg, reverse_cholesky, 32);
+SQZ_SEALED(sqz_linalg, gemm_rounded, 40);
 
 /* ---- sqz.rng/1: counter-based random numbers ------------------------------------------------- */
 #define SQZ_RNG_1 "sqz.rng/1"

@@ -73,13 +73,28 @@ static int64_t elements_of(const st_tensor *t)
     return n;
 }
 
+typedef struct widen_job {
+    const st_tensor *t;
+    float *out;
+} widen_job;
+
+static void widen_range(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    const widen_job *j = arg;
+    const uint8_t *from = j->t->data;
+    (void)thread;
+    (void)to_f32(j->t->dtype, from + begin * st_dtype_bits(j->t->dtype) / 8, end - begin,
+                 j->out + begin);
+}
+
 sqz_status tensor_values(const st_tensor *t, float *out, sqz_error *err)
 {
     const tensor_source *s = t->source;
     int64_t n = elements_of(t);
     sqz_status st = SQZ_OK;
     if (!s) {
-        st = to_f32(t->dtype, t->data, n, out);
+        st = to_f32(t->dtype, t->data, 0, out);
+        if (!st) pool_for(n, 1 << 16, widen_range, &(widen_job){t, out});
         return st ? err_set(err, st,
                             "%s holds %s, which is not computed with; float32, bfloat16 and "
                             "float16 are",

@@ -583,6 +583,13 @@ static sqz_status ref_gemm(void *dev, int32_t ta, int32_t tb, int64_t m, int64_t
     return SQZ_OK;
 }
 
+static sqz_status ref_gemm_rounded(void *dev, int64_t m, int64_t n, int64_t k, const float *a,
+                                   int64_t lda, const float *b, int64_t ldb, double beta, float *c,
+                                   int64_t ldc)
+{
+    return ref_gemm(dev, 0, 0, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+}
+
 /* r holds A in its upper triangle and becomes R, upper triangular, with A = R R^T: columns are
  * found from the last to the first. */
 static int reversed_cholesky(double *r, int64_t n)
@@ -715,6 +722,7 @@ static const sqz_hardware table = {
     .softcap = ref_softcap,
     .gather = ref_gather,
     .scatter = ref_scatter,
+    .gemm_rounded = ref_gemm_rounded,
 };
 
 const sqz_hardware *reference_hardware(void)
@@ -770,6 +778,7 @@ void hardware_complete(const sqz_hardware *backend, sqz_hardware *out)
     TAKE(softcap);
     TAKE(gather);
     TAKE(scatter);
+    TAKE(gemm_rounded);
 #undef TAKE
     *out = done;
 }
