@@ -245,6 +245,9 @@ static sqz_status gptq_linear(const sqz_host *host, void *self, void *subject, i
     if (!pool || !linalg)
         return host->fail(host, SQZ_E_UNSUPPORTED,
                           "gptq: this host lacks the service sqz.pool/1 or sqz.linalg/1");
+    if (!SQZ_HAS(linalg, sqz_linalg, gemm_rounded))
+        return host->fail(host, SQZ_E_UNSUPPORTED,
+                          "gptq: sqz.linalg/1 of this host is older than ABI 1.1");
     sqz_status st = check_subject(host, pool, linear);
     if (st != SQZ_OK) return st;
     int64_t group = group_size < 0 || group_size > linear->cols ? linear->cols : group_size;
