@@ -11,6 +11,7 @@ static const cli_option options[] = {
     {"batch", CLI_INT, "N", "1", 1, 1, "sequences at once; only 1 is built yet"},
     {"repeats", CLI_INT, "N", "5", 1, 1000, "measurements; median, least and largest are told"},
     COMPUTE_OPTION("auto"),
+    MEMORY_OPTION,
 };
 
 static void say_row(const cli *c, const char *key, const char *unit, double factor)

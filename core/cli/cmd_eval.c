@@ -20,6 +20,7 @@ static const cli_option options[] = {
      "write the outcome of every item, one JSON object a line (default with --json FILE: "
      "FILE.items.jsonl)"},
     COMPUTE_OPTION("auto"),
+    MEMORY_OPTION,
 };
 
 /* The key of a data set in the results: NAME of NAME=FILE, else the file's stem. */

@@ -30,6 +30,7 @@ static const cli_option options[] = {
     {"template-set", CLI_LIST, "KEY=JSON", NULL, 0, 0,
      "with --chat: a variable of the template, such as enable_thinking=false"},
     COMPUTE_OPTION("auto"),
+    MEMORY_OPTION,
 };
 
 enum { OVERLAP = 6 }; /* tokens decoded again for their context */

@@ -15,6 +15,7 @@ static const cli_option options[] = {
      "also `hidden.0` ... `hidden.L` [B, T, H]: the embedding, each block's output, the last one "
      "after the final norm"},
     COMPUTE_OPTION("fp32"),
+    MEMORY_OPTION,
 };
 
 typedef struct batch {

@@ -34,6 +34,7 @@ static const cli_option options[] = {
     {"param", CLI_LIST, "K=V", NULL, 0, 0,
      "any other parameter of the method; `sqz plugin info METHOD` lists them"},
     COMPUTE_OPTION("auto"),
+    MEMORY_OPTION,
 };
 
 /* The row of a parameter in the method's description, or NULL. */

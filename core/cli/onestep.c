@@ -94,7 +94,7 @@ sqz_status one_step_run(const cli *c, const one_step *o, one_step_result *out, s
     if (!mkdtemp(dir)) s = err_set(err, ERR_STORAGE, "%s: no temporary folder can be made", dir);
     if (!s) {
         char *attempt = path_format("%s/job", dir);
-        worker_limits limits = {0};
+        worker_limits limits = {0, cli_given(c, "max-memory") ? cli_int(c, "max-memory") : 0};
         double furthest = 0;
         worker_hooks hooks = {on_progress, on_log, on_cancel, &furthest};
         worker_outcome w = {0};

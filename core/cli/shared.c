@@ -204,7 +204,9 @@ sqz_status in_process_open(const cli *c, const char *word, int resident, in_proc
                              .model = out->ref.folder,
                              .artifact = out->ref.digest[0] ? out->ref.digest : NULL,
                              .compute = cli_text(c, "compute"),
-                             .resident = resident};
+                             .resident = resident,
+                             .memory_limit =
+                                 cli_given(c, "max-memory") ? cli_int(c, "max-memory") : 0};
         s = subject_open(&o, &out->subject, err);
     }
     if (!s) s = subject_model(out->subject, &out->model, err);

@@ -59,6 +59,12 @@ typedef struct one_step_result {
 sqz_status one_step_run(const cli *, const one_step *, one_step_result *out, sqz_error *err);
 void one_step_free(one_step_result *);
 
+#define MEMORY_OPTION                                                                              \
+    {                                                                                              \
+        "max-memory", CLI_SIZE, "SIZE", NULL, 0, 0,                                                \
+            "resident memory at most; a model that does not fit is read from its files block by "  \
+            "block"                                                                                \
+    }
 #define COMPUTE_OPTION(fallback)                                                                   \
     {                                                                                              \
         "compute", CLI_CHOICE, "auto|fp32|bf16", fallback, 0, 0,                                   \

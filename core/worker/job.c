@@ -68,6 +68,7 @@ sqz_status job_subject(job_state *s, int with_artifact, int resident, subject **
                          .artifact = with_artifact && s->artifact[0] ? s->artifact : NULL,
                          .compute = json_str(s->job, "compute", "auto"),
                          .resident = resident,
+                         .memory_limit = json_int(s->job, "memory_limit", 0),
                          .batch_tokens = json_int(s->job, "batch_tokens", 0)};
     return subject_open(&o, out, err);
 }

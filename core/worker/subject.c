@@ -131,7 +131,7 @@ static sqz_status load_packed(held_form *h, sqz_error *err)
 }
 
 /* 1 loaded, 0 dense in this folder. */
-static int load_format(forms *f, held_form *h, sqz_error *err)
+static int import_form(forms *f, held_form *h, sqz_error *err)
 {
     void *self = agent_self(f->agent);
     const sqz_host *host = agent_host(f->agent);
@@ -155,6 +155,14 @@ static int load_format(forms *f, held_form *h, sqz_error *err)
     }
     h->affine = a;
     return 1;
+}
+
+/* What was read is a copy now: the file's pages are not needed any more. */
+static int load_format(forms *f, held_form *h, sqz_error *err)
+{
+    int got = import_form(f, h, err);
+    checkpoint_drop(f->import.impl);
+    return got;
 }
 
 static held_form *find_held(forms *f, const char *module)
@@ -387,6 +395,29 @@ void subject_close(subject *s)
     free(s);
 }
 
+/* Bytes of the model's weights in the form that they are computed with. */
+static double weights_in_memory(const subject *s)
+{
+    double bytes = 0;
+    for (int64_t i = 0; i < s->checkpoint->n_tensors; i++) {
+        const st_tensor *t = s->checkpoint->tensors[i];
+        if (gguf_is_affine(t))
+            bytes += (double)tensor_file_bytes(t);
+        else
+            bytes += (double)t->bytes / (t->dtype == SQZ_F32 && s->compute == SQZ_BF16 ? 2 : 1);
+    }
+    return bytes;
+}
+
+/* A quarter of the limit is left for activations, caches and what else the process holds.  What
+ * does not fit is read from its file again, block by block, in every pass. */
+static int may_hold(const subject *s)
+{
+    double limit = (double)s->options.memory_limit;
+    if (limit <= 0) limit = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    return weights_in_memory(s) <= 0.75 * limit;
+}
+
 sqz_status subject_model(subject *s, model **out, sqz_error *err)
 {
     if (!s->model) {
@@ -394,7 +425,7 @@ sqz_status subject_model(subject *s, model **out, sqz_error *err)
                            .compute = s->compute,
                            .overlay = s->forms ? &s->overlay : NULL,
                            .batch_tokens = s->options.batch_tokens,
-                           .resident = s->options.resident};
+                           .resident = s->options.resident && may_hold(s)};
         sqz_status st = model_open(s->checkpoint, &o, &s->model, err);
         if (st) return st;
     }

@@ -29,7 +29,8 @@ typedef struct subject_options {
     const char *model;    /* folder; anything else is refused by name */
     const char *artifact; /* digest, prefix or tag; NULL = the folder as it is */
     const char *compute;  /* "fp32", "bf16" or "auto" */
-    int resident;
+    int resident;             /* hold the whole model, where memory_limit lets it */
+    int64_t memory_limit;     /* bytes, resident; 0 = this machine's memory */
     int64_t batch_tokens;
 } subject_options;
 

@@ -46,12 +46,12 @@ static sqz_status sink_fail(sink *k, sqz_status st)
     return st ? host_fail(k->host, st, k->error.text) : SQZ_OK;
 }
 
-/* Bytes of a tensor, valid until the next call; NULL with the error set. */
-static const void *sink_bytes(sink *k, const st_tensor *t)
+/* What was handed out last is not needed any more. */
+static void sink_return(sink *k)
 {
     free(k->made);
     k->made = NULL;
-    return tensor_bytes(t, &k->made, &k->error);
+    checkpoint_drop(k->subject->checkpoint);
 }
 
 /* ---- what the format reads
@@ -62,9 +62,10 @@ static sqz_status ex_tensor(const sqz_export *e, int64_t i, sqz_tensor_view *out
     sink *k = e->impl;
     if (i < 0 || i >= k->source.n)
         return k->host->fail(k->host, SQZ_E_INVALID, "tensor index out of range");
+    sink_return(k);
     source_view(&k->source, i, out);
     if (out->data) return SQZ_OK;
-    out->data = sink_bytes(k, k->source.tensors[i].tensor);
+    out->data = tensor_bytes(k->source.tensors[i].tensor, &k->made, &k->error);
     return out->data ? SQZ_OK : sink_fail(k, SQZ_E_NOMEM);
 }
 
@@ -76,8 +77,7 @@ static sqz_status ex_linear(const sqz_export *e, int64_t i, const char **module,
         return k->host->fail(k->host, SQZ_E_INVALID, "linear index out of range");
     if (k->held >= 0 && k->held != i) subject_linear_done(k->subject, l->linears[k->held].module);
     k->held = i;
-    free(k->made);
-    k->made = NULL;
+    sink_return(k);
     const linear_spec *spec = &l->linears[i];
     *module = spec->module;
     int form = subject_linear(k->subject, spec->module, w, &k->error);
@@ -234,7 +234,7 @@ static sqz_status sink_close(sink *k, sqz_status st, sqz_error *err)
         free(text);
     }
     cJSON_Delete(index);
-    free(k->made);
+    sink_return(k);
     free(k->tensors);
     free(k->shards);
     source_list_close(&k->source);
@@ -331,6 +331,41 @@ static sqz_status compare_forms(const source_list *source, subject *ours, subjec
     return st;
 }
 
+enum { COMPARE_BYTES = 8 << 20 };
+
+/* In parts, so that no more than a part of each mapping is resident at a time. */
+static int same_bytes(const uint8_t *a, const uint8_t *b, int64_t bytes)
+{
+    int same = 1;
+    for (int64_t at = 0; at < bytes && same; at += COMPARE_BYTES) {
+        int64_t n = bytes - at < COMPARE_BYTES ? bytes - at : COMPARE_BYTES;
+        same = memcmp(a + at, b + at, (size_t)n) == 0;
+        file_map_drop(b + at, n);
+    }
+    return same;
+}
+
+/* a: of the source (whole: its tensor, where the elements must be made), b: of the export. */
+static sqz_status same_tensor(const sqz_tensor_view *a, const st_tensor *whole, const st_tensor *b,
+                              int *same, sqz_error *err)
+{
+    *same = b && b->dtype == a->dtype && b->bytes == a->bytes;
+    if (!*same) return SQZ_OK;
+    for (int64_t at = 0; a->data && at < a->bytes && *same; at += COMPARE_BYTES) {
+        int64_t n = a->bytes - at < COMPARE_BYTES ? a->bytes - at : COMPARE_BYTES;
+        const uint8_t *part = (const uint8_t *)a->data + at;
+        *same = same_bytes(part, b->data + at, n);
+        file_map_drop(part, n);
+    }
+    if (a->data) return SQZ_OK;
+    void *made;
+    const void *bytes = tensor_bytes(whole, &made, err);
+    if (!bytes) return SQZ_E_NOMEM;
+    *same = same_bytes(bytes, b->data, a->bytes);
+    free(made);
+    return SQZ_OK;
+}
+
 /* Every tensor of the source that is not a converted linear must be there, bit for bit. */
 static sqz_status compare_dense(const source_list *source, subject *ours, subject *theirs,
                                 int64_t *tensors, sqz_error *err)
@@ -341,7 +376,7 @@ static sqz_status compare_dense(const source_list *source, subject *ours, subjec
         const st_tensor *b = checkpoint_find(theirs->checkpoint, a.name);
         sqz_weight w;
         char *module = path_format("%s", a.name), *dot = strrchr(module, '.');
-        int converted = 0;
+        int converted = 0, same;
         if (dot && strcmp(dot, ".weight") == 0) {
             *dot = 0;
             converted = subject_linear(ours, module, &w, err);
@@ -350,21 +385,13 @@ static sqz_status compare_dense(const source_list *source, subject *ours, subjec
         free(module);
         if (converted < 0) return converted;
         if (converted) continue;
-        void *made = NULL;
-        const st_tensor *whole = source->tensors[i].tensor;
-        const void *bytes = a.data ? a.data : tensor_bytes(whole, &made, err);
-        if (!bytes) return SQZ_E_NOMEM;
-        int same = b && b->dtype == a.dtype && b->bytes == a.bytes &&
-                   memcmp(bytes, b->data, (size_t)a.bytes) == 0;
-        free(made);
+        sqz_status st = same_tensor(&a, source->tensors[i].tensor, b, &same, err);
+        checkpoint_drop(ours->checkpoint);
+        checkpoint_drop(theirs->checkpoint);
+        if (st) return st;
         if (!same)
             return err_set(err, ERR_STORAGE, "load-back: %s is not bit-identical to the source",
                            a.name);
-        if (a.data)
-            file_map_drop(a.data, a.bytes);
-        else
-            tensor_drop(whole);
-        tensor_drop(b);
         ++*tensors;
     }
     return SQZ_OK;

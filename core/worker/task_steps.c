@@ -113,7 +113,7 @@ static sqz_status dense_weight(subject *s, const linear_spec *spec, float **out,
         subject_linear_done(s, spec->module);
     } else if (!st) {
         st = model_dense_values(&s->config, s->checkpoint, spec, w, err);
-        if (!st) model_dense_done(s->checkpoint, spec);
+        checkpoint_drop(s->checkpoint);
     }
     if (st)
         free(w);

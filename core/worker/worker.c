@@ -443,8 +443,20 @@ static void judge(const watch *w, const cJSON *job, int wait_status, worker_outc
 
 /* ---- the whole
  * ------------------------------------------------------------------------------------------ */
+/* The job with the limit that it has to keep within: text, or NULL. */
+static char *job_text(const cJSON *job, const worker_limits *limits)
+{
+    cJSON *limited = cJSON_Duplicate(job, 1);
+    if (limited && limits->memory_bytes > 0)
+        json_add_num(limited, "memory_limit", (double)limits->memory_bytes);
+    char *text = limited ? json_text(limited, 1) : NULL;
+    cJSON_Delete(limited);
+    return text;
+}
+
 /* DIR with job.json, and without the remains of an earlier attempt. */
-static sqz_status prepare(const cJSON *job, const char *dir, sqz_error *err)
+static sqz_status prepare(const cJSON *job, const worker_limits *limits, const char *dir,
+                          sqz_error *err)
 {
     static const char *const stale[] = {"result.json", "events.jsonl", "stderr.log", "stdout.log"};
     sqz_status status = dir_make(dir, err);
@@ -455,7 +467,7 @@ static sqz_status prepare(const cJSON *job, const char *dir, sqz_error *err)
         free(path);
     }
     if (status) return status;
-    char *text = json_text(job, 1), *path = path_format("%s/job.json", dir);
+    char *text = job_text(job, limits), *path = path_format("%s/job.json", dir);
     status = text ? file_write(path, text, (int64_t)strlen(text), err)
                   : err_set(err, SQZ_E_NOMEM, "%s: no memory to write it", path);
     free(text);
@@ -480,7 +492,7 @@ void worker_run(const cJSON *job, const char *dir, const worker_limits *limits,
     sqz_status status = SQZ_OK;
     if (getenv("SQZ_WORKER_FD")) /* or it would start itself without end */
         status = err_set(&err, SQZ_E_INTERNAL, "a worker cannot start workers; set SQZ_EXE to sqz");
-    if (!status) status = prepare(job, w.dir, &err);
+    if (!status) status = prepare(job, w.limits, w.dir, &err);
     w.oom_kills = kernel_oom_kills();
     if (!status) status = spawn(&w, &err);
     if (status) {

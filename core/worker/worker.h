@@ -6,7 +6,8 @@
  *
  * job.json   {"schema":"sqz.job/1","job":id,"store":dir,"threads":n,"seed":n,
  *             "plugins":{"path":[],"allow":[],"deny":[]},"model":MODEL dir,"compute":"fp32|bf16|auto",
- *             "artifact":digest or absent,"tasks":[TASK,...]}
+ *             "artifact":digest or absent,"tasks":[TASK,...],
+ *             "memory_limit":bytes of worker_limits, absent without one}
  * TASK is one of (see core/worker/tasks/):
  *   {"task":"steps","calibration":{...},"steps":[{"use","with","rules"}]}    -> an artifact; later tasks use it
  *   {"task":"eval","evals":[{"name","dataset","limit","window","use","with"}],"kl":{...}}

@@ -86,9 +86,9 @@ sqz_status checkpoint_check_path(const char *dir, sqz_error *err)
                        dir);
     if (path_is_dir(dir) || gguf_is_path(dir)) return SQZ_OK;
     if (is_pickle(dir)) return refuse_pickle_file(dir, err);
-    return err_set(err, ERR_MODEL,
-                   "%s: is not a folder and not a .gguf file; give the folder that holds config.json",
-                   dir);
+    return err_set(
+        err, ERR_MODEL,
+        "%s: is not a folder and not a .gguf file; give the folder that holds config.json", dir);
 }
 
 static sqz_status check_folder(const char *dir, sqz_error *err)
@@ -292,6 +292,13 @@ void checkpoint_close(checkpoint *c)
     free(c->config_text);
     free(c->dir);
     free(c);
+}
+
+void checkpoint_drop(const checkpoint *c)
+{
+    for (int64_t i = 0; i < c->n_files; i++)
+        file_map_drop(c->files[i]->map.data, c->files[i]->map.bytes);
+    if (c->gguf) file_map_drop(c->gguf->map.data, c->gguf->map.bytes);
 }
 
 /* ---- small files ----------------------------------------------------------------------------- */

@@ -23,9 +23,10 @@ typedef struct checkpoint {
     tensor_source *sources;
 } checkpoint;
 
-/* dir is a GGUF file, or a folder: it must hold config.json and model.safetensors or model.safetensors.index.json.  Shard names are
- * plain file names inside dir; anything else (.., absolute, symbolic link out) is refused, except the
- * blobs/ folder that the snapshots of a Hugging Face cache link to. */
+/* dir is a GGUF file, or a folder: it must hold config.json and model.safetensors or
+ * model.safetensors.index.json.  Shard names are plain file names inside dir; anything else (..,
+ * absolute, symbolic link out) is refused, except the blobs/ folder that the snapshots of a Hugging
+ * Face cache link to. */
 sqz_status checkpoint_open(const char *dir, checkpoint **out, sqz_error *err);
 /* One small text file of the model ("config.json", "tokenizer.json", "tokenizer_config.json", ...),
  * malloc'd and zero-terminated: of the folder, or made from a GGUF file's keys.  *text is NULL when
@@ -37,6 +38,10 @@ sqz_status checkpoint_text(const char *dir, const char *name, int64_t max_bytes,
 sqz_status checkpoint_check_path(const char *dir, sqz_error *err);
 const st_tensor *checkpoint_find(const checkpoint *, const char *name);
 void checkpoint_close(checkpoint *);
+/* No page of the files needs to stay in this process's memory now.  Whole mappings, because one
+ * read may map far more than it asked for: kernels map a page cache of large folios in 2 MB steps.
+ */
+void checkpoint_drop(const checkpoint *);
 /* Content digest over config.json, tensors and tokenizer files.  Hashing 10 GB takes 10 s, so the
  * digest of each file is remembered in cache_dir (may be NULL) by path, size, mtime and inode. */
 sqz_status checkpoint_digest(const char *dir, const char *cache_dir, char digest[72],

@@ -192,10 +192,13 @@ sqz_status weights_vectors(model *m, sqz_error *err)
     uint8_t *stage = calloc(1, (size_t)total);
     if (!stage) return err_set(err, SQZ_E_NOMEM, "model: no memory for the norms and biases");
     sqz_status st = SQZ_OK;
-    for (int64_t l = 0; l < c->layers && !st; l++)
+    for (int64_t l = 0; l < c->layers && !st; l++) {
         st = put_layer(m, l, stage + l * m->layer_vectors, err);
+        checkpoint_drop(m->ck); /* small tensors, spread over the whole file */
+    }
     if (!st && family_final_norm_module(c, name))
         put_norm(m, name, c->hidden, stage + m->layer_vectors * c->layers);
+    checkpoint_drop(m->ck);
     if (st) {
         free(stage);
         return st;
@@ -345,6 +348,7 @@ void block_drop(model *m, int64_t layer)
     free(b->router_owned);
     free(b->pieces);
     free(b->sources);
+    if (!m->resident) checkpoint_drop(m->ck);
     *b = (block){0};
 }
 
