@@ -239,7 +239,7 @@ END_TEST
 START_TEST(refuses_broken_files)
 {
     static maker m;
-    for (int64_t n = 0; n < 300; n++) { /* cut anywhere */
+    for (int64_t n = 0; n < 300; n += 13) { /* cut anywhere */
         gguf_file *f = NULL;
         put_good(&m, 3);
         if (n >= m.n) break;
