@@ -455,13 +455,14 @@ static sqz_status read_levels(reader *r, const page *p, const uint8_t *rep, int6
     pq_column *c = r->column;
     int64_t n = p->n_values, ignored;
     if (n > r->chunk->n_values - c->n) return corrupt(r, "more values than the column claims");
+    *n_present = n;
+    if (!n) return SQZ_OK;
     sqz_status st = level_room(r, n);
     if (st != SQZ_OK) return st;
     if (!pq_spend(r->file, 4 * n)) return too_large(r);
     uint32_t *scratch = malloc((size_t)n * sizeof *scratch + 1);
     if (!scratch) return no_memory(r);
     int ok = 1;
-    *n_present = n;
     if (c->node->max_rep)
         ok = add_levels(rep, rep_bytes, c->node->max_rep, n, scratch, c->rep + c->n, &ignored);
     if (ok && c->node->max_def)
