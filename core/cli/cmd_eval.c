@@ -2,13 +2,17 @@
 #include "cli/shared.h"
 #include "cli/terminal.h"
 #include "io/file.h"
+#include "task/task.h"
 #include <stdlib.h>
 #include <string.h>
 
 static const cli_option options[] = {
     {"dataset", CLI_LIST, "FILE", NULL, 0, 0,
      "data set (a file, FOLDER:SPLIT, or owner/name:subset:split of the hub), or several with "
-     "commas; recognised by its fields; NAME=FILE names the result"},
+     "commas; recognised by its fields, NAME=FILE names the result; TASK, TASK=FILE or TASK=FOLDER "
+     "for a known task or the path of a task definition"},
+    {"num-fewshot", CLI_INT, "N", NULL, 0, 1024,
+     "examples before each row of a task (default: as the task says)"},
     {"limit", CLI_INT, "N", "0", 0, 1e12, "only the first N rows (or windows); 0 = all"},
     {"window", CLI_INT, "N", NULL, 2, 1e9,
      "tokens per perplexity window (default: min(2048, the model's context))"},
@@ -23,10 +27,21 @@ static const cli_option options[] = {
     MEMORY_OPTION,
 };
 
-/* The key of a data set in the results: NAME of NAME=FILE, else the file's stem. */
+/* The key of a data set in the results: the task's name, NAME of NAME=FILE, or the file's stem. */
 static char *stem(const char *spec)
 {
     const char *equals = strchr(spec, '=');
+    task_set set;
+    char *name = path_format("%.*s", equals ? (int)(equals - spec) : (int)strlen(spec), spec);
+    int is_task = task_spec(spec) && task_set_open(name, &set, NULL) == SQZ_OK;
+    if (is_task) {
+        free(name);
+        name =
+            path_format("%s", set.n_groups ? set.groups[set.n_groups - 1].name : set.names.at[0]);
+        task_set_free(&set);
+        return name;
+    }
+    free(name);
     if (equals && !memchr(spec, '/', (size_t)(equals - spec)))
         return path_format("%.*s", (int)(equals - spec), spec);
     const char *slash = strrchr(spec, '/'), *base = slash ? slash + 1 : spec;
@@ -52,6 +67,8 @@ static sqz_status add_eval(const cli *c, cJSON *evals, const char *spec, sqz_err
         if (cli_int(c, "limit")) cJSON_AddNumberToObject(e, "limit", (double)cli_int(c, "limit"));
         if (cli_given(c, "window"))
             cJSON_AddNumberToObject(e, "window", (double)cli_int(c, "window"));
+        if (cli_given(c, "num-fewshot"))
+            cJSON_AddNumberToObject(e, "shots", (double)cli_int(c, "num-fewshot"));
         if (cli_given(c, "use")) cJSON_AddStringToObject(e, "use", cli_text(c, "use"));
         cJSON_AddStringToObject(e, "document_tokens", cli_text(c, "document-tokens"));
     }
@@ -136,11 +153,11 @@ static sqz_status write_items(cli *c, const cJSON *items, sqz_error *err)
 
 static int is_metric(const cJSON *m, const cJSON *all)
 {
-    static const char *const other[] = {"n", "seconds", "tokens_per_second", "tokens"};
+    static const char *const other[] = {"n",      "seconds", "tokens_per_second",
+                                        "tokens", "shots",   "tasks"};
     const char *name = m->string;
-    size_t n = strlen(name);
     (void)all;
-    if (!cJSON_IsNumber(m) || (n > 7 && strcmp(name + n - 7, "_stderr") == 0)) return 0;
+    if (!cJSON_IsNumber(m) || strstr(name, "_stderr")) return 0;
     for (size_t i = 0; i < sizeof other / sizeof *other; i++)
         if (strcmp(name, other[i]) == 0) return 0;
     return 1;
@@ -159,7 +176,9 @@ static void say(const cli *c)
         {
             if (!is_metric(m, task)) continue;
             char key[160];
-            snprintf(key, sizeof key, "%s_stderr", m->string);
+            const char *comma = strchr(m->string, ',');
+            snprintf(key, sizeof key, "%.*s_stderr%s", comma ? (int)(comma - m->string) : 96,
+                     m->string, comma ? comma : "");
             double se = json_num(task, key, -1);
             cli_say(c, "  %-18s %.6g", m->string, m->valuedouble);
             if (se >= 0) cli_say(c, " \u00b1 %.2g", se);
@@ -202,10 +221,13 @@ const command cmd_eval = {
     .details =
         "The kind of a data set follows from its fields: {question, answer} = generation with "
         "exact match; {ctx|question, endings|choices, label|answer} = multiple choice by "
-        "log-likelihood; {text} or .txt = perplexity. Known task names (gsm8k, hellaswag ...) "
-        "are not built yet.",
+        "log-likelihood; {text} or .txt = perplexity. Known tasks (arc_easy, arc_challenge, boolq, "
+        "gsm8k, hellaswag, lambada_openai, mmlu, openbookqa, piqa, wikitext, winogrande) ask and "
+        "score as lm-evaluation-harness does: TASK=FILE or TASK=FOLDER with that set's fields; "
+        "your own tasks are JSON definitions (docs/tasks.md).",
     .examples = "  sqz eval examples/tiny-arith/model --dataset "
                 "examples/tiny-arith/data/test.jsonl --window 256\n"
-                "  sqz eval out/q4 --dataset problems.jsonl,endings.jsonl --limit 100 --json -\n",
+                "  sqz eval out/q4 --dataset problems.jsonl,endings.jsonl --limit 100 --json -\n"
+                "  sqz eval out/q4 --dataset hellaswag=rows.jsonl,mmlu=mmlu/ --num-fewshot 5\n",
     OPTIONS(options),
     .run = run};

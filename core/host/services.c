@@ -3,6 +3,7 @@
  * The tables are constant and live as long as the process, as the ABI promises; what differs
  * between agents is found through the sqz_host that every call carries. */
 #include "host/services.h"
+#include "host/evaluation.h"
 #include "host/http.h"
 #include "io/clock.h"
 #include "pool/pool.h"
@@ -151,6 +152,7 @@ static const void *on_service(const sqz_host *h, const char *id)
     if (!strcmp(id, SQZ_RNG_1)) return &rng_table;
     if (!strcmp(id, SQZ_CLOCK_1)) return &clock_table;
     if (!strcmp(id, SQZ_HTTP_1)) return http_table();
+    if (!strcmp(id, SQZ_TASK_1)) return evaluation_table();
     if (!strcmp(id, SQZ_LINALG_1)) return seat_of(h)->owner->device.hw ? &linalg_table : NULL;
     return NULL;
 }

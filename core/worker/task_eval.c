@@ -1,11 +1,14 @@
 /* task_eval.c - evaluates the current artifact (or the dense model) on data sets.
  *
- * {"task":"eval","evals":[{"name","dataset","limit","window","use","with","document_tokens"}],
+ * {"task":"eval","evals":[{"name","dataset","limit","window","shots","use","with",
+ *                          "document_tokens"}],
  *  "kl":{"dataset","tokens","window","make":true | "record":digest},"reuse":bool}
  * Each data set goes to the evaluation plugin that recognises its fields best (or the one named by
  * `use`).  Per-item outcomes become an object of the registry.  kl: divergence from the baseline's
  * record of top log-probabilities (a lower bound, see model.h), which the baseline's own job makes.
  */
+#include "task/task.h"
+#include "worker/eval_group.h"
 #include "worker/tasks.h"
 #include <math.h>
 #include <stdlib.h>
@@ -114,14 +117,49 @@ static sqz_status ev_loglik(const sqz_eval *e, sqz_loglik *requests, int64_t n)
     return relay(r, model_loglik(r->model, requests, n, &er), &er);
 }
 
+/* Has the request written one of its task's stop strings?  Only the end of it can be new. */
+typedef struct stop_watch {
+    eval_run *run;
+    const sqz_generation *requests;
+    int64_t tokens; /* the longest stop string spans */
+} stop_watch;
+
+static int64_t longest_stop(const text_list *until)
+{
+    size_t longest = 0;
+    for (int i = 0; i < until->n; i++)
+        if (strlen(until->at[i]) > longest) longest = strlen(until->at[i]);
+    return (int64_t)longest + 2;
+}
+
+static int heard(void *ctx, int64_t request, int32_t id)
+{
+    const stop_watch *w = ctx;
+    const sqz_generation *r = &w->requests[request];
+    const text_list *until = &w->run->data->task->until;
+    int64_t from = r->n_ids > w->tokens ? r->n_ids - w->tokens : 0, bytes;
+    char *text;
+    int found = 0;
+    (void)id;
+    if (tokenizer_decode(w->run->tokenizer, r->ids + from, r->n_ids - from, 0, &text, &bytes, NULL))
+        return 0; /* the whole is decoded, and refused, at the end */
+    for (int i = 0; i < until->n && !found; i++)
+        found = *until->at[i] && strstr(text, until->at[i]) != NULL;
+    free(text);
+    return found ? GENERATE_STOP_ONE : 0;
+}
+
 static sqz_status ev_generate(const sqz_eval *e, sqz_generation *requests, int64_t n,
                               int64_t max_new)
 {
     eval_run *r = e->impl;
     sqz_error er = {0};
     sampling greedy = {.top_p = 1};
-    sqz_status st =
-        model_generate(r->model, requests, n, max_new, &greedy, 0, NULL, NULL, NULL, &er);
+    stop_watch watch = {.run = r, .requests = requests};
+    const task *t = r->data->task;
+    if (t) watch.tokens = longest_stop(&t->until);
+    sqz_status st = model_generate(r->model, requests, n, max_new, &greedy, 0, t ? heard : NULL,
+                                   &watch, NULL, &er);
     for (int64_t i = 0; i < n && !st; i++)
         r->scored_tokens += requests[i].n_prompt + requests[i].n_ids;
     return relay(r, st, &er);
@@ -132,7 +170,9 @@ static void ev_metric(const sqz_eval *e, const char *name, double value, double 
     eval_run *r = e->impl;
     char key[128];
     json_add_num(r->metrics, name, value);
-    snprintf(key, sizeof key, "%s_stderr", name);
+    const char *comma = strchr(name, ','); /* "exact_match,strict-match" */
+    snprintf(key, sizeof key, "%.*s_stderr%s", comma ? (int)(comma - name) : 96, name,
+             comma ? comma : "");
     if (stderr_ >= 0) json_add_num(r->metrics, key, stderr_);
     if (!json_get(r->metrics, "n")) json_add_num(r->metrics, "n", (double)n);
 }
@@ -254,7 +294,8 @@ static sqz_status run_eval(job_state *s, subject *subj, const cJSON *spec, cJSON
 {
     eval_run r = {.job = s, .subject = subj};
     dataset *d = NULL;
-    sqz_status st = dataset_open(json_str(spec, "dataset", ""), &d, err);
+    dataset_options with = {.shots = json_int(spec, "shots", -1) + 1};
+    sqz_status st = dataset_open_with(json_str(spec, "dataset", ""), &with, &d, err);
     if (st) return st;
     r.data = d;
     if (!framing_parse(json_str(spec, "document_tokens", "default"), &r.frame))
@@ -275,6 +316,7 @@ static sqz_status run_eval(job_state *s, subject *subj, const cJSON *spec, cJSON
         cJSON_AddStringToObject(r.metrics, "evaluation", agent_describe(r.agent)->id);
         if (m) cJSON_AddStringToObject(r.metrics, "primary", m->primary);
         if (m) cJSON_AddBoolToObject(r.metrics, "higher_is_better", m->higher_is_better);
+        if (d->task) json_add_num(r.metrics, "shots", (double)d->task->shots);
         cJSON_AddItemToObject(results, name, r.metrics);
         st = store_items(&r, name, items, err);
     } else {
@@ -285,6 +327,27 @@ static sqz_status run_eval(job_state *s, subject *subj, const cJSON *spec, cJSON
     free(r.items);
     if (r.agent) agent_close(r.agent);
     dataset_close(d);
+    return st;
+}
+
+/* One evaluation, or all members of a group and what they say together. */
+static sqz_status run_spec(job_state *s, subject *subj, const cJSON *spec, cJSON *results,
+                           cJSON *items, sqz_error *err)
+{
+    task_set group;
+    if (!eval_group_find(spec, &group)) return run_eval(s, subj, spec, results, items, err);
+    double from = s->part_from, to = s->part_to;
+    sqz_status st = SQZ_OK;
+    for (int k = 0; k < group.tasks.n && !st; k++) {
+        cJSON *member = eval_group_member(&group, spec, k);
+        s->part_from = from + (to - from) * k / group.tasks.n;
+        s->part_to = from + (to - from) * (k + 1) / group.tasks.n;
+        st = run_eval(s, subj, member, results, items, err);
+        cJSON_Delete(member);
+    }
+    s->part_from = from, s->part_to = to;
+    if (!st) eval_group_add(&group, results);
+    task_set_free(&group);
     return st;
 }
 
@@ -422,7 +485,7 @@ sqz_status task_eval(job_state *s, const cJSON *task, cJSON *result, sqz_error *
         s->part_from = from + (to - from) * i / n;
         s->part_to = from + (to - from) * (i + 1) / n;
         i++;
-        if (!st) st = run_eval(s, subj, spec, results, items, err);
+        if (!st) st = run_spec(s, subj, spec, results, items, err);
     }
     if (!st && kl) {
         cJSON *out = cJSON_AddObjectToObject(result, "kl");

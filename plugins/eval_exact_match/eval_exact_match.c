@@ -1,11 +1,12 @@
-/* eval_exact_match.c - word problems: greedy generation, then exact match of the final answer.
+/* eval_exact_match.c - greedy generation, then exact match of the final answer.
  *
- * Rows {question, answer}: the prompt is "Question: {question}\nAnswer:", up to max_new_tokens or
- * eos, and the text after "####" of generation and reference is compared, stripped; where the
- * reference has no "####", the last number of each.  Left out: few-shot prompts and flexible
- * extraction. */
-#include <sqz/eval.h>
-#include <sqz/help.h>
+ * Requests of tasks (fields "request.*", docs/tasks.md): the prompt with its examples, cut at the
+ * left so that the longest generation fits the model's context; the text up to the first stop
+ * string goes through the task's filters, each with its own exact_match.  Plain rows {question,
+ * answer}: the prompt is "Question: {question}\nAnswer:", up to max_new_tokens or eos, and the text
+ * after "####" of generation and reference is compared, stripped; where the reference has no
+ * "####", the last number of each. */
+#include "requests.h"
 #include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
@@ -14,8 +15,8 @@
 SQZ_PLUGIN_STAMP(0);
 
 #define EXACT_MATCH_PARAMS(P)                                                                      \
-    P(SQZ_INT, max_new_tokens, 256, 1, 65536, NULL, 0, "longest generation")                       \
-    P(SQZ_INT, batch, 64, 1, 4096, NULL, 0, "questions generated at once")
+    P(SQZ_INT, max_new_tokens, 256, 1, 65536, NULL, 0, "longest generation of plain rows")         \
+    P(SQZ_INT, batch, 256, 1, 4096, NULL, 0, "questions generated at once")
 SQZ_CALL(exact_match_run, EXACT_MATCH_PARAMS);
 
 /* A piece of a text; not terminated. */
@@ -121,6 +122,7 @@ static sqz_status exact_match_run(const sqz_host *host, void *self, void *subjec
 {
     const sqz_eval *e = subject;
     (void)self;
+    if (requests_are(e->rows)) return requests_run(host, e, batch);
     int64_t n = e->limit > 0 && e->limit < e->rows->n_rows ? e->limit : e->rows->n_rows;
     int64_t correct = 0;
     sqz_generation *requests = calloc((size_t)batch, sizeof *requests);
@@ -139,6 +141,7 @@ static sqz_status exact_match_run(const sqz_host *host, void *self, void *subjec
 
 static int32_t match(const sqz_rows *rows)
 {
+    if (requests_are(rows)) return 40;
     return rows->n_rows > 0 && rows->text(rows, 0, "question") && rows->text(rows, 0, "answer") &&
                    rows->list_length(rows, 0, "choices") < 0 &&
                    rows->list_length(rows, 0, "endings") < 0
@@ -161,7 +164,7 @@ static const sqz_agent agents[] = {{
     .kind = "eval/1",
     .name = "Exact match",
     .summary = "Generates answers and compares the final one with the reference.",
-    .version = "1.0.0",
+    .version = "1.1.0",
     .license = "Apache-2.0",
     .tags = tags,
     .run = &exact_match_run_call,

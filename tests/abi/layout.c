@@ -438,6 +438,14 @@ static const row rows[] = {
     F(sqz_tracker, event)
     F(sqz_tracker, flush)
     F(sqz_tracker, end)
+    /* sqz/eval.h, added later */
+    S(sqz_task)
+    F(sqz_task, struct_size)
+    F(sqz_task, zero)
+    F(sqz_task, filters)
+    F(sqz_task, filter_name)
+    F(sqz_task, judge)
+    F(sqz_task, perplexity_stderr)
     /* clang-format on */
 };
 enum { N_ROWS = sizeof rows / sizeof *rows };

@@ -100,6 +100,27 @@ struct sqz_eval {
 };
 SQZ_SEALED(sqz_eval, item, 120);
 
+/* ---- sqz.task/1: what the task behind the rows says about answers --------------------------------
+ * A host service.  Rows of a task have the fields "request.*" (docs/tasks.md). */
+#define SQZ_TASK_1 "sqz.task/1"
+typedef struct sqz_task {
+    uint32_t struct_size;
+    uint32_t zero;
+    /* How many ways the task has to take an answer from a generated text; 0: rows of no such task.
+     * The name of each.  [call] */
+    int64_t (*filters)(const sqz_host *, const sqz_rows *);
+    const char *(*filter_name)(const sqz_host *, const sqz_rows *, int64_t filter);
+    /* What the filter takes from the response to row i (valid until the next call), and whether it
+     * is the right answer.  [call] */
+    sqz_status (*judge)(const sqz_host *, const sqz_rows *, int64_t i, int64_t filter,
+                        const char *response, const char **answer, int32_t *right);
+    /* Standard error of exp(-mean(values)), by the resamples that lm-evaluation-harness draws.
+     * [call] */
+    sqz_status (*perplexity_stderr)(const sqz_host *, const double *values, int64_t n,
+                                    double *stderr_);
+} sqz_task;
+SQZ_SEALED(sqz_task, perplexity_stderr, 40);
+
 #ifdef __cplusplus
 }
 #endif

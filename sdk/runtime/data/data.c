@@ -11,6 +11,7 @@
 #include "hash/sha256.h"
 #include "io/file.h"
 #include "json/json.h"
+#include "task/task.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,19 +60,6 @@ static double view_number(const sqz_rows *r, int64_t i, const char *name, int32_
 /* ---- which file ---------------------------------------------------------------------------------
  */
 
-static int is_known_task(const char *name, size_t n)
-{
-    static const char *const tasks[] = {
-        "arc",           "arc_challenge",  "arc_easy",       "boolq",     "c4",
-        "cnn_dailymail", "commonsense_qa", "gsm8k",          "hellaswag", "humaneval",
-        "imagenet",      "lambada",        "lambada_openai", "mmlu",      "openbook_qa",
-        "openbookqa",    "pile",           "piqa",           "ptb",       "squad",
-        "triviaqa",      "truthfulqa",     "wikitext",       "wikitext2", "winogrande"};
-    for (size_t i = 0; i < sizeof tasks / sizeof *tasks; i++)
-        if (strlen(tasks[i]) == n && !strncmp(tasks[i], name, n)) return 1;
-    return 0;
-}
-
 typedef struct source {
     char *path, *config, *split, *name; /* NULL where the spec says nothing */
 } source;
@@ -113,11 +101,6 @@ static sqz_status resolve(const char *spec, source *out, sqz_error *err)
     const char *equals = strchr(spec, '=');
     size_t n = equals ? (size_t)(equals - spec) : strlen(spec);
     if (find_path(spec, out)) return SQZ_OK;
-    if (is_known_task(spec, n))
-        return err_set(err, SQZ_E_UNSUPPORTED,
-                       "data set \"%s\": the protocol of task %.*s is not built; give a file, or "
-                       "NAME=FILE with another name",
-                       spec, (int)n, spec);
     if (!equals || !n)
         return err_set(err, ERR_MODEL,
                        "data set \"%s\": no such file; give a .jsonl, .json, .csv, .tsv, .parquet "
@@ -271,7 +254,7 @@ static data_kind row_kind(const row_store *s, int64_t i)
 
 const char *data_kind_name(data_kind kind)
 {
-    static const char *const names[] = {"text", "generation", "choice", "other", "chat"};
+    static const char *const names[] = {"text", "generation", "choice", "other", "task", "chat"};
     return names[kind];
 }
 
@@ -291,7 +274,7 @@ static sqz_status find_kind(open_set *o, sqz_error *err)
 {
     static const char *const wants[] = {"\"text\"", "\"question\" and \"answer\"",
                                         "a question with its choices and the right one", "",
-                                        "\"messages\""};
+                                        "", "\"messages\""};
     const row_store *s = o->store;
     int64_t n = rows_count(s);
     if (n == 0)
@@ -375,7 +358,19 @@ static sqz_status fill(open_set *o, source *from, const dataset_options *with, s
     o->set.path = from->path;
     from->name = from->path = NULL;
     if (!o->name) return err_set(err, SQZ_E_NOMEM, "%s: no memory", o->set.path);
-    return find_kind(o, err);
+    o->set.kind = DATA_OTHER;
+    return with->any_rows ? SQZ_OK : find_kind(o, err);
+}
+
+static sqz_status task_digest(const char *spec, const dataset_options *with, char digest[72],
+                              sqz_error *err)
+{
+    dataset *d;
+    sqz_status st = task_dataset(spec, with ? with : &(dataset_options){0}, &d, err);
+    if (st) return st;
+    memcpy(digest, d->digest, sizeof d->digest);
+    dataset_close(d);
+    return SQZ_OK;
 }
 
 sqz_status dataset_digest(const char *spec, const dataset_options *with, char digest[72],
@@ -383,6 +378,7 @@ sqz_status dataset_digest(const char *spec, const dataset_options *with, char di
 {
     open_set o = {0};
     source from = {0};
+    if (task_spec(spec)) return task_digest(spec, with, digest, err);
     sqz_status st = resolve(spec, &from, err);
     if (st == SQZ_OK) st = read_all(&o, &from, with ? with : &(dataset_options){0}, err);
     if (st == SQZ_OK) memcpy(digest, o.set.digest, sizeof o.set.digest);
@@ -390,6 +386,49 @@ sqz_status dataset_digest(const char *spec, const dataset_options *with, char di
     free(o.set.split);
     source_free(&from);
     return st;
+}
+
+static void show_rows(open_set *o)
+{
+    o->set.rows = (sqz_rows){
+        .struct_size = sizeof(sqz_rows),
+        .impl = &o->set,
+        .name = o->name,
+        .n_rows = rows_count(o->store),
+        .text = view_text,
+        .list_length = view_list_length,
+        .list_text = view_list_text,
+        .number = view_number,
+    };
+}
+
+sqz_status dataset_of_requests(row_store *rows, task *t, const char *path, dataset **out,
+                               sqz_error *err)
+{
+    open_set *o = calloc(1, sizeof *o);
+    if (!o) {
+        rows_free(rows);
+        return err_set(err, SQZ_E_NOMEM, "%s: no memory", path);
+    }
+    o->store = rows;
+    o->name = strdup(t->name);
+    o->set.path = strdup(path);
+    o->set.kind = DATA_TASK;
+    o->set.n_files = 1;
+    if (!o->name || !o->set.path) {
+        dataset_close(&o->set);
+        return err_set(err, SQZ_E_NOMEM, "%s: no memory", path);
+    }
+    o->set.task = t;
+    show_rows(o);
+    *out = &o->set;
+    return SQZ_OK;
+}
+
+/* The task behind the rows of one of these data sets, or NULL (also for rows of another make). */
+task *dataset_task(const sqz_rows *rows)
+{
+    return rows->text == view_text ? ((const dataset *)rows->impl)->task : NULL;
 }
 
 sqz_status dataset_open(const char *spec, dataset **out, sqz_error *err)
@@ -401,6 +440,7 @@ sqz_status dataset_open_with(const char *spec, const dataset_options *with, data
                              sqz_error *err)
 {
     source from = {0};
+    if (task_spec(spec)) return task_dataset(spec, with, out, err);
     sqz_status st = resolve(spec, &from, err);
     open_set *o = st == SQZ_OK ? calloc(1, sizeof *o) : NULL;
     if (st == SQZ_OK && !o) st = err_set(err, SQZ_E_NOMEM, "%s: no memory", spec);
@@ -410,16 +450,7 @@ sqz_status dataset_open_with(const char *spec, const dataset_options *with, data
         if (o) dataset_close(&o->set);
         return st;
     }
-    o->set.rows = (sqz_rows){
-        .struct_size = sizeof(sqz_rows),
-        .impl = &o->set,
-        .name = o->name,
-        .n_rows = rows_count(o->store),
-        .text = view_text,
-        .list_length = view_list_length,
-        .list_text = view_list_text,
-        .number = view_number,
-    };
+    show_rows(o);
     *out = &o->set;
     return SQZ_OK;
 }
@@ -429,6 +460,7 @@ void dataset_close(dataset *d)
     if (!d) return;
     open_set *o = (open_set *)d;
     rows_free(o->store);
+    task_free(d->task);
     free(o->name);
     free(d->path);
     free(d->config);

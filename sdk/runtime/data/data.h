@@ -11,6 +11,7 @@ typedef enum data_kind {
     DATA_GENERATE, /* {question, answer}: generation, exact match  */
     DATA_CHOICE,   /* {ctx|question, endings|choices, label|answer}, {query, choices, gold} */
     DATA_OTHER,    /* readable rows that no rule above recognises  */
+    DATA_TASK,     /* the requests of a known or declared task      */
     DATA_CHAT      /* {messages}: conversations; for calibration, by the model's chat template */
 } data_kind;
 const char *data_kind_name(data_kind);
@@ -25,11 +26,12 @@ typedef struct dataset {
     int64_t n_files;
     const struct chat *chat; /* of DATA_CHAT: the template that renders it; set by the caller, NULL
                                 = none */
+    struct task *task;       /* of DATA_TASK: whose requests the rows are */
 } dataset;
 
 /* spec: FILE, FOLDER, FOLDER:SPLIT or FOLDER:SUBSET:SPLIT, each also as NAME=... (the name is used
- * as the key of results; a known task's own protocol is not built yet and NAME of a known task is
- * refused by name).  What is none of these is refused with that explanation.  An empty file is an
+ * as the key of results); TASK=FILE or TASK=FOLDER for the requests of a known task or of a task
+ * definition's path (task/task.h).  What is none of these is refused with that explanation.  An empty file is an
  * error that says so.  A folder without a split gives its test split, else validation. */
 sqz_status dataset_open(const char *spec, dataset **out, sqz_error *err);
 
@@ -43,6 +45,8 @@ typedef struct dataset_options {
     const char *const *header; /* columns of CSV and TSV files that have no header line, or NULL */
     int64_t n_header;
     int cells_as_text; /* CSV and TSV: no cell is a number or missing */
+    int any_rows;      /* rows of every kind and mixture, unchecked */
+    int64_t shots;     /* of a task: examples before each row + 1; 0 = as the task says */
 } dataset_options;
 sqz_status dataset_open_with(const char *spec, const dataset_options *, dataset **out,
                              sqz_error *err);
@@ -51,6 +55,8 @@ sqz_status dataset_digest(const char *spec, const dataset_options *, char digest
                           sqz_error *err);
 /* The FILE or FOLDER part of a spec that exists (malloc'd), or NULL. */
 char *dataset_path(const char *spec);
+/* The task behind the rows of one of these data sets, or NULL (also for rows of another make). */
+struct task *dataset_task(const sqz_rows *);
 void dataset_close(dataset *);
 
 typedef enum framing { FRAME_DEFAULT, FRAME_NONE, FRAME_BOS, FRAME_EOS, FRAME_BOS_EOS } framing;

@@ -127,6 +127,11 @@ int document_text(const dataset *d, int64_t i, text_buffer *b)
     const row_store *s = data_rows(d);
     int64_t n;
     b->n = 0;
+    if (d->kind == DATA_TASK) {
+        const char *text = rows_text(s, i, "request.document", &n);
+        if (text) text_add(b, text, n);
+        return text && !b->failed;
+    }
     if (d->kind == DATA_TEXT) {
         const char *text = rows_text(s, i, "text", &n);
         if (text) text_add(b, text, n);

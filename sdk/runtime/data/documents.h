@@ -5,6 +5,9 @@
 #include "data/rows.h"
 
 row_store *data_rows(const dataset *);
+/* A data set of a task's requests; takes rows (also when it fails) and, when it succeeds, task. */
+sqz_status dataset_of_requests(row_store *rows, struct task *task, const char *path, dataset **out,
+                               sqz_error *err);
 
 /* The top-level fields that document_text reads: all that calibration needs of a set. */
 extern const char *const document_fields[];

@@ -136,7 +136,13 @@ static void take_token(session *s, int64_t slot, int32_t id)
         r->stopped = 1;
     else
         r->ids[r->n_ids++] = id;
-    if (!r->stopped && s->on_token && s->on_token(s->ctx, q->request, id)) s->stop = 1;
+    if (!r->stopped && s->on_token) {
+        int wish = s->on_token(s->ctx, q->request, id);
+        if (wish == GENERATE_STOP_ONE)
+            r->stopped = 1;
+        else if (wish)
+            s->stop = 1;
+    }
     if (r->stopped || r->n_ids >= s->max_new) {
         q->request = -1;
         s->finished++;

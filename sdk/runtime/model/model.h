@@ -172,9 +172,10 @@ typedef struct sampling {
     int64_t top_k;      /* 0 = off */
     uint64_t seed;
 } sampling;
+enum { GENERATE_STOP = 1, GENERATE_STOP_ONE = 2 }; /* what on_token returns */
 typedef struct generate_times { double ttft_s, tpot_s; } generate_times;
 /* n prompts at once (continuous batching up to 64 sequences); on_token (may be NULL) is told each new
- * id as it comes, return non-zero to stop.  Stop ids: the config's eos ids (ignored when
+ * id as it comes and may stop everything or this one request.  Stop ids: the config's eos ids (ignored when
  * ignore_eos).  times: of the first prompt, may be NULL. */
 sqz_status model_generate(model *, sqz_generation *requests, int64_t n, int64_t max_new,
                           const sampling *, int ignore_eos,
