@@ -2,7 +2,8 @@
  *
  * Continuous batching: a slot of the cache that becomes free takes the next prompt at once.  Each
  * step is one ragged batch of the sequences that decode (one token each) and of as much waiting
- * prompt as fits beside them.  Left out: prefixes shared between prompts, speculative decoding. */
+ * prompt as fits beside them.  What all prompts begin with is read once, into a slot of its own, and
+ * copied from there.  Left out: prefixes that only some prompts share, speculative decoding. */
 #include "io/clock.h"
 #include "model/internal.h"
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 
 enum {
     MAX_SLOTS = 64,
+    MIN_PREFIX = 32, /* shorter beginnings are read again */
     MAX_NEW = 1 << 24,
     CACHE_SHARE = 4 /* part of the device's memory that a cache may take */
 };
@@ -56,6 +58,7 @@ typedef struct session {
     void *ctx;
     sequence seq[MAX_SLOTS];
     int64_t slots;
+    int64_t prefix; /* tokens that all prompts begin with, in the slot behind the last; or 0 */
     void *kv;
     int64_t rows[MAX_SLOTS];
     float *probabilities;
@@ -91,14 +94,58 @@ static void feed(session *s, int64_t slot, int64_t room)
     q->row = take == left ? b->tokens - 1 : -1;
 }
 
-static sqz_status fill_batch(session *s, sqz_error *err)
+/* What all prompts begin with, less one token: each prompt must bring its last itself. */
+static int64_t common_prefix(const session *s, int64_t longest)
+{
+    const sqz_generation *head = &s->requests[0];
+    int64_t n = head->n_prompt - 1;
+    for (int64_t i = 1; i < s->n; i++) {
+        const sqz_generation *r = &s->requests[i];
+        int64_t k = 0;
+        if (r->n_prompt - 1 < n) n = r->n_prompt - 1;
+        while (k < n && r->prompt[k] == head->prompt[k]) k++;
+        n = k;
+    }
+    /* Beyond the model's context some kinds of RoPE turn every key by the whole length. */
+    int fits = longest + s->max_new <= s->m->config.context;
+    return s->n > 1 && n >= MIN_PREFIX && fits ? n : 0;
+}
+
+static sqz_status read_prefix(session *s, sqz_error *err)
+{
+    model *m = s->m;
+    sqz_status st = SQZ_OK;
+    for (int64_t at = 0; at < s->prefix && !st;) {
+        int64_t n = s->prefix - at < m->batch_tokens ? s->prefix - at : m->batch_tokens;
+        st = batch_begin(m, 1, n, s->kv, err);
+        if (!st)
+            batch_add(&m->batch, s->requests[0].prompt + at, n, (int32_t)s->slots, at, s->prefix);
+        if (!st) st = forward_batch(m, err);
+        at += n;
+    }
+    return st;
+}
+
+/* Free slots take the next prompts. */
+static sqz_status seat(session *s, sqz_error *err)
 {
     model *m = s->m;
     for (int64_t i = 0; i < s->slots; i++) {
         s->seq[i].row = -1;
-        if (s->seq[i].request < 0 && s->next < s->n)
-            s->seq[i] = (sequence){.request = s->next++, .row = -1};
+        if (s->seq[i].request >= 0 || s->next >= s->n) continue;
+        s->seq[i] = (sequence){.request = s->next++, .past = s->prefix, .row = -1};
+        if (!s->prefix) continue;
+        sqz_status st = m->hw->kv_copy(m->dev, s->kv, (int32_t)s->slots, (int32_t)i, s->prefix);
+        if (st) return device_failed(m, st, "kv_copy", err);
     }
+    return SQZ_OK;
+}
+
+static sqz_status fill_batch(session *s, sqz_error *err)
+{
+    model *m = s->m;
+    sqz_status st = seat(s, err);
+    if (st) return st;
     /* How much there is to read, so that a short prompt does not make a large arena. */
     int64_t waiting = 0, decoding = 0;
     for (int64_t i = 0; i < s->slots; i++) {
@@ -110,7 +157,7 @@ static sqz_status fill_batch(session *s, sqz_error *err)
     }
     int64_t room = m->batch_tokens > decoding ? m->batch_tokens - decoding : 1;
     if (room > waiting) room = waiting;
-    sqz_status st = batch_begin(m, s->slots, decoding + room, s->kv, err);
+    st = batch_begin(m, s->slots, decoding + room, s->kv, err);
     if (st) return st;
     for (int64_t i = 0; i < s->slots; i++) {
         sequence *q = &s->seq[i];
@@ -233,7 +280,12 @@ static sqz_status session_run(session *s, int64_t longest, sqz_error *err)
             return err_set(err, SQZ_E_NOMEM, "generate: out of memory");
     }
     s->slots = s->n < MAX_SLOTS ? s->n : MAX_SLOTS;
-    sqz_status st = cache_new(m, longest + s->max_new, &s->slots, &s->kv, err);
+    s->prefix = common_prefix(s, longest);
+    int64_t slots = s->slots + (s->prefix > 0);
+    sqz_status st = cache_new(m, longest + s->max_new, &slots, &s->kv, err);
+    if (slots < 2) s->prefix = 0; /* memory for one sequence only */
+    s->slots = slots - (s->prefix > 0);
+    if (!st) st = read_prefix(s, err);
     if (!st) st = head_acquire(m, err);
     for (int i = 0; i < MAX_SLOTS; i++) s->seq[i].request = -1;
     while (!st && s->finished < s->n && !s->stop) {

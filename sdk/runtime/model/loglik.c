@@ -5,13 +5,18 @@
  *   - longer ones are run on top of the context's cache slot, the k-th continuation of many units
  * in one batch; the next round overwrites the positions behind the context;
  *   - a lone request runs as one sequence without a cache.
+ * What all contexts begin with (the examples of a task) is computed once and copied into every slot
+ * of the cache; then all units run behind it.
  * Under dynamic RoPE beyond the model's context the keys of a context depend on the whole length,
  * so there every request runs alone.  The last token of a continuation is never fed. */
 #include "model/internal.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_SLOTS = 256 };
+enum {
+    MAX_SLOTS = 256,
+    MIN_PREFIX = 32 /* shorter beginnings are not worth a cache */
+};
 
 typedef struct unit {
     int64_t first, n; /* in the sorted order of requests */
@@ -37,6 +42,7 @@ typedef struct job {
     int64_t n_rows, n_wants, cap_rows, cap_wants;
     void *kv;
     int64_t slots, done;
+    int64_t prefix;  /* tokens that all contexts begin with and that the slots hold, or 0 */
     int32_t *joined; /* context and continuation of one request */
     int64_t joined_room;
 } job;
@@ -68,6 +74,25 @@ static const sqz_loglik *request(const job *j, int64_t i)
     return &j->requests[j->order[i]];
 }
 
+/* The beginning that all contexts share, less the token whose logits are wanted. */
+static int64_t common_prefix(const job *j)
+{
+    const sqz_loglik *head = &j->requests[0];
+    int64_t n = head->n_context - 1;
+    int different = 0;
+    for (int64_t i = 1; i < j->n; i++) {
+        const sqz_loglik *r = &j->requests[i];
+        int64_t k = 0;
+        if (r->n_context - 1 < n) n = r->n_context - 1;
+        while (r->context != head->context && k < n && r->context[k] == head->context[k]) k++;
+        if (r->context != head->context) n = k;
+        different |= compare_context(head, r) != 0;
+    }
+    for (int64_t i = 0; i < j->n; i++)
+        if (stretched(j->m, &j->requests[i])) return 0;
+    return different && n >= MIN_PREFIX ? n : 0;
+}
+
 static void make_units(job *j)
 {
     for (int64_t i = 0; i < j->n;) {
@@ -79,8 +104,8 @@ static void make_units(job *j)
                 longest = request(j, end)->n_continuation;
             end++;
         }
-        unit u = {.first = i, .n = end - i, .cached = end - i > 1 && longest > 1};
-        u.tokens = head->n_context + (u.n == 1 ? head->n_continuation - 1 : 0);
+        unit u = {.first = i, .n = end - i, .cached = j->prefix || (end - i > 1 && longest > 1)};
+        u.tokens = head->n_context - j->prefix + (u.n == 1 ? head->n_continuation - 1 : 0);
         j->units[j->n_units++] = u;
         i = end;
     }
@@ -198,9 +223,10 @@ static sqz_status first_pass(job *j, int64_t from, int64_t to, int64_t tokens, s
     for (int64_t i = from; i < to && !st; i++) {
         const unit *u = &j->units[i];
         const sqz_loglik *r = request(j, u->first);
-        int64_t row = m->batch.tokens + r->n_context - 1;
-        batch_add(&m->batch, u->n == 1 ? join(j, r) : r->context, u->tokens, (int32_t)(i - from), 0,
-                  u->tokens);
+        int64_t row = m->batch.tokens + r->n_context - 1 - j->prefix;
+        const int32_t *ids = u->n == 1 ? join(j, r) : r->context;
+        batch_add(&m->batch, ids + j->prefix, u->tokens, (int32_t)(i - from), j->prefix,
+                  j->prefix + u->tokens);
         st = want_row(j, row, err);
         for (int64_t k = 0; k < u->n && !st; k++)
             st = want_target(j, j->order[u->first + k], request(j, u->first + k)->continuation[0],
@@ -211,6 +237,12 @@ static sqz_status first_pass(job *j, int64_t from, int64_t to, int64_t tokens, s
     return st ? st : settle(j, err);
 }
 
+/* Tokens of the unit's `round`-th continuation that are still to be run; a lone request went whole. */
+static int64_t round_tokens(const job *j, const unit *u, int64_t round)
+{
+    return u->n > 1 && round < u->n ? request(j, u->first + round)->n_continuation - 1 : 0;
+}
+
 /* Units from `*at` on, as long as their `round`-th continuations fit one batch. */
 static sqz_status round_batch(job *j, int64_t from, int64_t to, int64_t round, int64_t *at,
                               sqz_error *err)
@@ -218,8 +250,7 @@ static sqz_status round_batch(job *j, int64_t from, int64_t to, int64_t round, i
     model *m = j->m;
     int64_t tokens = 0, end = *at;
     for (; end < to; end++) {
-        const unit *u = &j->units[end];
-        int64_t n = round < u->n ? request(j, u->first + round)->n_continuation - 1 : 0;
+        int64_t n = round_tokens(j, &j->units[end], round);
         if (tokens && tokens + n > m->batch_tokens) break;
         tokens += n;
     }
@@ -229,15 +260,34 @@ static sqz_status round_batch(job *j, int64_t from, int64_t to, int64_t round, i
     sqz_status st = batch_begin(m, end - begin, tokens, j->kv, err);
     for (int64_t i = begin; i < end && !st; i++) {
         const unit *u = &j->units[i];
-        if (round >= u->n) continue;
+        if (!round_tokens(j, u, round)) continue;
         const sqz_loglik *r = request(j, u->first + round);
-        if (r->n_continuation < 2) continue;
         st = want_rest(j, u->first + round, m->batch.tokens, err);
         batch_add(&m->batch, r->continuation, r->n_continuation - 1, (int32_t)(i - from),
                   r->n_context, r->n_context + r->n_continuation - 1);
     }
     if (!st) st = forward_batch(m, err);
     return st ? st : settle(j, err);
+}
+
+/* The common beginning into slot 0, and from there into the others. */
+static sqz_status fill_slots(job *j, sqz_error *err)
+{
+    model *m = j->m;
+    const int32_t *ids = j->requests[0].context;
+    sqz_status st = SQZ_OK;
+    for (int64_t at = 0; at < j->prefix && !st;) {
+        int64_t n = j->prefix - at < m->batch_tokens ? j->prefix - at : m->batch_tokens;
+        st = batch_begin(m, 1, n, j->kv, err);
+        if (!st) batch_add(&m->batch, ids + at, n, 0, at, j->prefix);
+        if (!st) st = forward_batch(m, err);
+        at += n;
+    }
+    for (int32_t slot = 1; slot < j->slots && j->prefix && !st; slot++) {
+        st = m->hw->kv_copy(m->dev, j->kv, 0, slot, j->prefix);
+        if (st) return device_failed(m, st, "kv_copy", err);
+    }
+    return st;
 }
 
 static sqz_status run_units(job *j, int64_t from, int64_t to, int64_t tokens, sqz_error *err)
@@ -322,6 +372,7 @@ static sqz_status prepare(job *j, sqz_error *err)
         return err_set(err, SQZ_E_NOMEM, "loglik: out of memory");
     for (int64_t i = 0; i < j->n; i++) j->order[i] = i;
     qsort_r(j->order, (size_t)j->n, sizeof *j->order, compare_requests, j->requests);
+    j->prefix = common_prefix(j);
     make_units(j);
     qsort(j->units, (size_t)j->n_units, sizeof *j->units, compare_units);
     return prepare_cache(j, err);
@@ -333,6 +384,7 @@ sqz_status model_loglik(model *m, sqz_loglik *requests, int64_t n, sqz_error *er
     job j = {.m = m, .requests = requests, .n = n};
     sqz_status st = prepare(&j, err);
     if (!st) st = head_acquire(m, err);
+    if (!st) st = fill_slots(&j, err);
     if (!st) st = run_all(&j, err);
     head_release(m);
     if (j.kv) m->hw->kv_free(m->dev, j.kv);

@@ -2,6 +2,7 @@
 #include "task/template.h"
 #include "json/json.h"
 #include "task/regex.h"
+#include "tokenizer/unicode.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
