@@ -45,7 +45,7 @@ if [ -z "$ids" ]; then
     exit 1
 fi
 # Words (metrics, fields of rows, parts of a machine) that plugins happen to share; their ids still count.
-shared='^(perplexity|exact_match|continuation|cpu)$'
+shared='^(perplexity|exact_match|continuation|cpu|multiple_choice|jsonl)$'
 dotted=$(sed 's/\./\\./g' <<<"$ids" | paste -sd'|')
 shorts=$(sed 's/.*\.//' <<<"$ids" | grep -vE "$shared" | sort -u | paste -sd'|')
 while read -r file; do
