@@ -106,8 +106,8 @@ static int64_t common_prefix(const session *s, int64_t longest)
         while (k < n && r->prompt[k] == head->prompt[k]) k++;
         n = k;
     }
-    /* Beyond the model's context some kinds of RoPE turn every key by the whole length. */
-    int fits = longest + s->max_new <= s->m->config.context;
+    /* There some kinds of RoPE turn every key by the whole length. */
+    int fits = !rope_stretched(&s->m->config, longest + s->max_new);
     return s->n > 1 && n >= MIN_PREFIX && fits ? n : 0;
 }
 
