@@ -1,6 +1,6 @@
 /* data.c - opening a data set: which files, which kind, and the view that evaluations get.
  *
- * Left out and refused by name: the protocols of known tasks, and files that no reader is for. */
+ * Left out and refused by name: files that no reader is for. */
 #include "data/data.h"
 #include "data/delimited.h"
 #include "data/documents.h"
