@@ -24,6 +24,15 @@ int config_probe(const char *config_json)
     return yes;
 }
 
+int config_conv1d(const char *config_json)
+{
+    cJSON *root = config_json ? cJSON_Parse(config_json) : NULL;
+    const char *type = cJSON_GetStringValue(key(root, "model_type"));
+    int yes = type && strcmp(type, "gpt2") == 0;
+    cJSON_Delete(root);
+    return yes;
+}
+
 /* ---- reading --------------------------------------------------------------------------------- */
 
 static int flag(const cJSON *q, const char *name, int fallback)

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SUFFIXES = 64 };
+enum { SUFFIXES = 4096 }; /* three a routed expert */
 
 typedef struct entry {
     char *name; /* of the source tensor, "....weight" */
@@ -310,7 +310,10 @@ static sqz_status put_config(const sqz_host *host, const sqz_export *ex, const p
                            : host->fail(host, SQZ_E_INVALID,
                                         "gptq: the source's config.json is not a JSON object");
     if (st == SQZ_OK) st = ex->text(ex, "quantize_config.json", object);
-    char *readme = gptq_readme(p->bits, p->group_size, p->symmetric, n < p->n_suffixes);
+    int kind = config_conv1d(ex->config_json) ? GPTQ_CONV1D : 0;
+    for (int64_t i = 0; i < p->n; i++)
+        if (strstr(p->entries[i].name, ".experts.")) kind |= GPTQ_EXPERTS;
+    char *readme = gptq_readme(p->bits, p->group_size, p->symmetric, n < p->n_suffixes, kind);
     if (st == SQZ_OK)
         st = readme ? ex->text(ex, "README.md", readme)
                     : host->fail(host, SQZ_E_NOMEM, "gptq: no memory for README.md");

@@ -33,8 +33,12 @@ char *config_object(const sqz_host *host, int bits, int64_t group_size, int symm
  * NULL when the text is not a JSON object (or memory ran out). */
 char *config_splice(const char *config_json, const char *object);
 
-/* readme.c: how to load the folder, malloc'd; subset: only some linears of a block are quantized. */
-char *gptq_readme(int bits, int64_t group_size, int symmetric, int subset);
+/* readme.c: how to load the folder, malloc'd; subset: only some linears of a block are quantized;
+ * kind: what readers must know about the modules. */
+enum { GPTQ_EXPERTS = 1, GPTQ_CONV1D = 2 };
+char *gptq_readme(int bits, int64_t group_size, int symmetric, int subset, int kind);
+/* Whether the source keeps its linears as Conv1D, [in, out]. */
+int config_conv1d(const char *config_json);
 
 /* export.c, import.c */
 sqz_status gptq_check(const sqz_host *host, void *self, const sqz_export *ex);

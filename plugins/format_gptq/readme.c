@@ -2,7 +2,9 @@
  *
  * What loads where is a fact of the layout: transformers (through optimum and gptqmodel) takes 2,
  * 3, 4 and 8 bits, symmetric or not; vLLM's GPTQ path takes symmetric 4 and 8 bits with groups of
- * 32, 64, 128 or a whole row. */
+ * 32, 64, 128 or a whole row.  transformers 5 keeps the experts of a layer in one parameter and
+ * replaces only modules, so routed experts do not load there (checked with 5.23); its gpt2 stops on
+ * quantized Conv1D modules, which gptqmodel's own loader takes (checked with 7.7). */
 #include "gptq_file.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -38,7 +40,25 @@ static int loads_in_vllm(int bits, int64_t group_size, int symmetric, int subset
     return symmetric && (bits == 4 || bits == 8) && group_ok && !subset;
 }
 
-char *gptq_readme(int bits, int64_t group_size, int symmetric, int subset)
+static void add_transformers(page *p, int kind)
+{
+    if (kind & GPTQ_EXPERTS) {
+        add(p, "Not for transformers 5: it leaves the quantized experts out and fills them with "
+               "random "
+               "numbers. transformers 4 and vLLM read these names.\n\n");
+    } else if (kind & GPTQ_CONV1D) {
+        add(p, "gptqmodel (transformers 5 stops on quantized Conv1D modules):\n\n"
+               "```python\nfrom gptqmodel import GPTQModel\n"
+               "model = GPTQModel.load(\"PATH\")\n```\n\n");
+    } else {
+        add(p, "transformers (packages `optimum` and `gptqmodel`):\n\n"
+               "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n"
+               "model = AutoModelForCausalLM.from_pretrained(\"PATH\", device_map=\"auto\")\n"
+               "tokenizer = AutoTokenizer.from_pretrained(\"PATH\")\n```\n\n");
+    }
+}
+
+char *gptq_readme(int bits, int64_t group_size, int symmetric, int subset, int kind)
 {
     page p = {NULL, 0, 0};
     char group[32];
@@ -49,10 +69,8 @@ char *gptq_readme(int bits, int64_t group_size, int symmetric, int subset)
         group_size == -1 ? "one scale a row" : "group size ", group_size == -1 ? "" : group);
     add(&p, "Tensors that are not quantized are the source checkpoint's, bit for bit; "
             "`validation_report.json` holds the load-back check.\n\n");
-    add(&p, "## Load it\n\ntransformers (packages `optimum` and `gptqmodel`):\n\n"
-            "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n"
-            "model = AutoModelForCausalLM.from_pretrained(\"PATH\", device_map=\"auto\")\n"
-            "tokenizer = AutoTokenizer.from_pretrained(\"PATH\")\n```\n\n");
+    add(&p, "## Load it\n\n");
+    add_transformers(&p, kind);
     if (loads_in_vllm(bits, group_size, symmetric, subset))
         add(&p, "vLLM:\n\n```sh\nvllm serve PATH\n```\n\n");
     add(&p, "sqz itself:\n\n```sh\nsqz generate PATH --prompt \"Question:\"\nsqz eval PATH "

@@ -18,5 +18,6 @@ if [ -z "$python" ]; then
 fi
 "$python" tests/interop/interop.py "$@"
 "$python" tests/interop/compare_tokenizers.py
+"$python" tests/interop/families.py
 # A real MLflow server (loopback); uses $SQZ_MLFLOW_PYTHON or makes an environment of its own.
 exec python3 tests/interop/mlflow.py
