@@ -267,6 +267,7 @@ static void put_neox(cJSON *o, const gguf_file *f)
     int64_t turned = gguf_arch_int(f, "rope.dimension_count", dim);
     char *key = arch_key(f, "use_parallel_residual");
     cJSON_AddStringToObject(o, "hidden_act", "gelu");
+    cJSON_AddBoolToObject(o, "attention_bias", has(f, "blk.0.attn_qkv.bias"));
     cJSON_AddBoolToObject(o, "use_parallel_residual", gguf_bool(f, key, 1));
     cJSON_AddNumberToObject(o, "rotary_pct", dim > 0 ? (double)turned / (double)dim : 1);
     put_real(o, f, "rotary_emb_base", "rope.freq_base");
