@@ -19,5 +19,6 @@ fi
 "$python" tests/interop/interop.py "$@"
 "$python" tests/interop/compare_tokenizers.py
 "$python" tests/interop/families.py
+"$python" tests/interop/gguf_files.py --sqz build/bin/sqz
 # A real MLflow server (loopback); uses $SQZ_MLFLOW_PYTHON or makes an environment of its own.
 exec python3 tests/interop/mlflow.py
