@@ -2,6 +2,9 @@
  * calibration, compute class), kept in the registry, and shared by every bit width, group size,
  * method and trial.
  *
+ * Beside it, for methods that ask for it, the moments of the already quantized prefix, which belong
+ * to one step and are never kept.
+ *
  * One pass over the original model, a block at a time: memory is the hidden states of the
  * calibration, one block's weights and one block's matrices, whatever the depth.  On disk the upper
  * triangles, one safetensors object per block, and how many tokens each input saw: an expert sees
@@ -20,6 +23,7 @@ typedef struct sum {
 } sum;
 
 typedef struct accumulator {
+    const char *only; /* one input, or NULL for all */
     job_state *job;
     const device *device;
     int32_t compute;
@@ -73,7 +77,7 @@ static int capture(void *ctx, int64_t layer, const char *input, int64_t tokens, 
 {
     accumulator *a = ctx;
     (void)layer;
-    sum *k = find_sum(a, input);
+    sum *k = a->only && strcmp(a->only, input) != 0 ? NULL : find_sum(a, input);
     if (!k || k->n != cols) return 0;
     if (!k->handle) {
         size_t bytes = (size_t)(cols * cols) * sizeof(float);
@@ -415,4 +419,132 @@ const moment *layer_statistics_find(const layer_statistics *ls, const char *inpu
     for (int64_t i = 0; i < ls->n; i++)
         if (strcmp(ls->moments[i].input, input) == 0) return &ls->moments[i];
     return NULL;
+}
+
+/* ---- the quantized prefix (true-sequential) ---------------------------------------------------
+ */
+
+struct prefix {
+    accumulator sums;
+    subject *subject;
+    const calibration *windows;
+    weight_overlay overlay; /* fresh results first, then the subject's */
+    prefix_results fresh;
+    model *model;
+    float *states, *tried; /* hidden states before the block; a copy that a trial pass uses up */
+};
+
+static int prefix_linear(void *impl, const char *module, sqz_weight *out, sqz_error *err)
+{
+    const prefix *p = impl;
+    const sqz_affine *a = p->fresh.find(p->fresh.ctx, module);
+    if (!a) return subject_linear(p->subject, module, out, err);
+    *out = (sqz_weight){.struct_size = sizeof *out,
+                        .form = SQZ_FORM_INT_AFFINE,
+                        .rows = a->rows,
+                        .cols = a->cols,
+                        .affine = a};
+    return 1;
+}
+
+static void prefix_linear_done(void *impl, const char *module)
+{
+    const prefix *p = impl;
+    if (!p->fresh.find(p->fresh.ctx, module)) subject_linear_done(p->subject, module);
+}
+
+sqz_status prefix_open(job_state *s, subject *subj, const calibration *c, prefix_results fresh,
+                       prefix **out, sqz_error *err)
+{
+    if (subj->config.experts)
+        return err_set(err, SQZ_E_UNSUPPORTED,
+                       "true_sequential is not built for models with routed experts");
+    size_t bytes = (size_t)(calibration_tokens(c) * subj->config.hidden) * sizeof(float);
+    prefix *p = calloc(1, sizeof *p);
+    if (p) p->states = malloc(bytes);
+    if (p) p->tried = malloc(bytes);
+    if (!p || !p->states || !p->tried) {
+        prefix_close(p);
+        return err_set(err, SQZ_E_NOMEM, "no memory for the hidden states of the calibration");
+    }
+    p->sums = (accumulator){.job = s,
+                            .device = &s->backend.device,
+                            .compute = subj->compute,
+                            .layers = subj->config.layers};
+    p->subject = subj;
+    p->windows = c;
+    p->fresh = fresh;
+    p->overlay = (weight_overlay){p, prefix_linear, prefix_linear_done};
+    model_options o = {.device = s->backend.device,
+                       .compute = subj->compute,
+                       .overlay = &p->overlay,
+                       .batch_tokens = subj->options.batch_tokens};
+    sqz_status st = model_open(subj->checkpoint, &o, &p->model, err);
+    if (!st) st = run_embed(p->model, c, subj->config.hidden, p->states, err);
+    if (st)
+        prefix_close(p);
+    else
+        *out = p;
+    return st;
+}
+
+void prefix_close(prefix *p)
+{
+    if (!p) return;
+    if (p->model) model_close(p->model);
+    free(p->states);
+    free(p->tried);
+    free(p);
+}
+
+/* The sum of `input`, full and divided by the tokens. */
+static sqz_status take_moment(accumulator *a, const sum *k, moment *m, sqz_error *err)
+{
+    int64_t n = k->n;
+    m->n = n;
+    m->tokens = k->tokens;
+    memcpy(m->input, k->input, sizeof m->input);
+    m->id = (uint64_t)(a->layer + 1) << 32 | (uint64_t)(k - a->sums + 1);
+    if (!k->tokens) return SQZ_OK;
+    m->xtx = malloc((size_t)(n * n) * sizeof *m->xtx);
+    if (!m->xtx) return err_set(err, SQZ_E_NOMEM, "no memory for the statistics of a linear");
+    const float *s = a->device->hw->map(a->device->dev, k->handle);
+    float scale = 1.0f / (float)k->tokens;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = i; j < n; j++) m->xtx[i * n + j] = s[i * n + j] * scale;
+    pool_for((n + TILE - 1) / TILE, 1, mirror_rows, &(unpack_job){NULL, m->xtx, n});
+    return SQZ_OK;
+}
+
+sqz_status prefix_statistics(prefix *p, int64_t layer, const char *input, layer_statistics *out,
+                             sqz_error *err)
+{
+    int64_t hidden = p->subject->config.hidden;
+    accumulator *a = &p->sums;
+    memcpy(p->tried, p->states, (size_t)(calibration_tokens(p->windows) * hidden) * sizeof(float));
+    memset(out, 0, sizeof *out);
+    a->only = input;
+    sqz_status st = begin_layer(a, &p->subject->config, layer, err);
+    if (!st) st = run_block(a, p->model, p->windows, hidden, p->tried, err);
+    if (a->status)
+        st =
+            err_set(err, a->status, "the backend could not accumulate the statistics of block %lld",
+                    (long long)layer);
+    const sum *k = st ? NULL : find_sum(a, input);
+    if (k) out->moments = calloc(1, sizeof *out->moments);
+    if (k && !out->moments) st = err_set(err, SQZ_E_NOMEM, "no memory for statistics");
+    if (k && !st) {
+        out->n = 1;
+        st = take_moment(a, k, out->moments, err);
+    }
+    end_layer(a);
+    if (st) layer_statistics_free(out);
+    return st;
+}
+
+sqz_status prefix_advance(prefix *p, int64_t layer, sqz_error *err)
+{
+    p->sums.only = "";
+    p->sums.layer = layer;
+    return run_block(&p->sums, p->model, p->windows, p->subject->config.hidden, p->states, err);
 }

@@ -27,6 +27,8 @@ typedef struct step_run {
     const cJSON *with;              /* resolved */
     const calibration *calibration; /* NULL when nothing needs data */
     statistics stats;
+    prefix *prefix;              /* true-sequential only, instead of stats */
+    struct block_results *fresh; /* the block being quantized */
     uint64_t seed;
     cJSON *tensors; /* manifest entries */
     cJSON *layers;  /* records */
@@ -283,38 +285,63 @@ static sqz_status run_linear(step_run *r, const linear_spec *spec, int64_t layer
     return st;
 }
 
+/* Linears that share an input follow one another; with a prefix, moments are of the model as the
+ * linears before them left it. */
+static sqz_status run_block_linears(step_run *r, int64_t layer, block_results *block,
+                                    sqz_error *err)
+{
+    const model_config *c = &r->subject->config;
+    layer_statistics moments = {0};
+    char input[32] = "";
+    sqz_status st = SQZ_OK;
+    if (r->calibration && !r->prefix)
+        st = statistics_load(r->job, r->subject, &r->stats, layer, &moments, err);
+    for (int64_t k = 0; k < model_linear_count(c, layer) && !st; k++) {
+        linear_spec spec;
+        model_linear(c, layer, k, &spec);
+        if (r->prefix && strcmp(input, spec.input) != 0) {
+            layer_statistics_free(&moments);
+            memcpy(input, spec.input, sizeof input);
+            st = prefix_statistics(r->prefix, layer, input, &moments, err);
+        }
+        if (!st) st = run_linear(r, &spec, layer, &moments, block, err);
+    }
+    layer_statistics_free(&moments);
+    if (!st && r->prefix) st = prefix_advance(r->prefix, layer, err);
+    return st;
+}
+
 static sqz_status walk(step_run *r, sqz_error *err)
 {
     const model_config *c = &r->subject->config;
-    double start = clock_s();
+    double start = clock_s(), from = r->calibration && !r->prefix ? 0.6 : 0.0;
     sqz_status st = SQZ_OK;
     r->total = c->layers;
     for (int64_t l = 0; l < c->layers && !st; l++) {
         char what[96];
         snprintf(what, sizeof what, "%s: block %lld of %lld", r->info->name, (long long)l + 1,
                  (long long)c->layers);
-        if (job_tick(r->job,
-                     (r->calibration ? 0.6 : 0.0) +
-                         (r->calibration ? 0.4 : 1.0) * (double)l / (double)c->layers,
-                     what))
+        if (job_tick(r->job, from + (1 - from) * (double)l / (double)c->layers, what))
             return err_set(err, SQZ_E_CANCELLED, "cancelled in block %lld", (long long)l);
-        layer_statistics moments = {0};
-        if (r->calibration) st = statistics_load(r->job, r->subject, &r->stats, l, &moments, err);
-        int64_t n = model_linear_count(c, l);
         block_results block;
-        sqz_status opened = block_results_open(&block, n, err);
-        if (!st) st = opened;
-        for (int64_t k = 0; k < n && !st; k++) {
-            linear_spec spec;
-            model_linear(c, l, k, &spec);
-            st = run_linear(r, &spec, l, &moments, &block, err);
-        }
-        layer_statistics_free(&moments);
+        st = block_results_open(&block, model_linear_count(c, l), err);
+        r->fresh = &block;
+        if (!st) st = run_block_linears(r, l, &block, err);
         if (!st) st = store_block(r, &block, err);
         block_results_close(&block);
     }
+    r->fresh = NULL;
     r->quantize_s = clock_s() - start;
     return st;
+}
+
+/* prefix_results.find: of the block that is being quantized. */
+static const sqz_affine *fresh_result(void *ctx, const char *module)
+{
+    const step_run *r = ctx;
+    for (int64_t i = 0; r->fresh && i < r->fresh->n; i++)
+        if (strcmp(r->fresh->module[i], module) == 0) return &r->fresh->affine[i];
+    return NULL;
 }
 
 /* ---- one step: key, run or reuse, artifact
@@ -372,7 +399,10 @@ static sqz_status make_artifact(step_run *r, char digest[DIGEST_TEXT], sqz_error
 static sqz_status run_method(step_run *r, cJSON *record, char digest[DIGEST_TEXT], sqz_error *err)
 {
     if (r->calibration) {
-        sqz_status st = statistics_ensure(r->job, r->subject, r->calibration, &r->stats, err);
+        sqz_status st = json_bool(r->with, SQZ_PARAM_TRUE_SEQUENTIAL, 0)
+                            ? prefix_open(r->job, r->subject, r->calibration,
+                                          (prefix_results){r, fresh_result}, &r->prefix, err)
+                            : statistics_ensure(r->job, r->subject, r->calibration, &r->stats, err);
         if (st) return st;
     }
     r->tensors = cJSON_CreateObject();
@@ -501,6 +531,7 @@ static sqz_status run_step_of(job_state *s, const cJSON *step, const calibration
     cJSON_Delete(found);
     cJSON_Delete(with);
     statistics_free(&r.stats);
+    prefix_close(r.prefix);
     if (r.agent) agent_close(r.agent);
     subject_close(r.subject);
     return st;

@@ -70,5 +70,20 @@ typedef struct layer_statistics {
 sqz_status statistics_load(job_state *, subject *, const statistics *, int64_t layer,
                            layer_statistics *out, sqz_error *err);
 void layer_statistics_free(layer_statistics *);
+
+/* The model as a step has quantized it so far, and the calibration's hidden states before the block
+ * that is being quantized.  Moments are of one input of that block at a time. */
+typedef struct prefix prefix;
+typedef struct prefix_results {
+    void *ctx;
+    const sqz_affine *(*find)(void *ctx, const char *module); /* NULL: not quantized (yet) */
+} prefix_results;
+sqz_status prefix_open(job_state *, subject *, const calibration *, prefix_results fresh,
+                       prefix **out, sqz_error *err);
+void prefix_close(prefix *);
+sqz_status prefix_statistics(prefix *, int64_t layer, const char *input, layer_statistics *out,
+                             sqz_error *err);
+/* After the last linear of the block, while its results are still there. */
+sqz_status prefix_advance(prefix *, int64_t layer, sqz_error *err);
 const moment *layer_statistics_find(const layer_statistics *, const char *input);
 #endif

@@ -2,8 +2,7 @@
  *
  * The plugin's face: its description, its parameters, and the order of the stages.  The mathematics
  * is in factor.c (order, damping), grid.h (scales), walk.c (the columns) and descend.c
- * (refinement); docs/methods/gptq.md leads from the papers to these files. Left out: statistics of
- * the quantized prefix (true-sequential), which the host does not offer to a per-linear method. */
+ * (refinement); docs/methods/gptq.md leads from the papers to these files. */
 #include "job.h"
 #include <sqz/help.h>
 #include <math.h>
@@ -28,7 +27,9 @@
     P(SQZ_INT, sweeps, -1, -1, 100, NULL, 0,                                                       \
       "refinement passes over codes and scales; -1: 1 at 2 bits, 0 above")                         \
     P(SQZ_REAL, min_tokens, 0.25, 0, 16, NULL, 0,                                                  \
-      "calibration tokens per input feature below which the layer is rounded to nearest")
+      "calibration tokens per input feature below which the layer is rounded to nearest")          \
+    P(SQZ_BOOL, true_sequential, 0, 0, 1, NULL, 0,                                                 \
+      "statistics of the model as quantized so far, input by input; about ten times the time")
 SQZ_CALL(gptq_linear, GPTQ_PARAMS);
 enum { SCALES_AUTO, SCALES_NEVER, SCALES_ALWAYS };
 
@@ -237,8 +238,9 @@ static int default_sweeps(int64_t bits)
 static sqz_status gptq_linear(const sqz_host *host, void *self, void *subject, int64_t bits,
                               int64_t group_size, int32_t symmetric, int32_t order, double damp,
                               int64_t scale_search, int32_t negative_scales, int32_t late_grids,
-                              int64_t sweeps, double min_tokens)
+                              int64_t sweeps, double min_tokens, int32_t true_sequential)
 {
+    (void)true_sequential; /* the host's: it changes what the statistics are of */
     const sqz_linear *linear = subject;
     const sqz_pool *pool = host->service(host, SQZ_POOL_1);
     const sqz_linalg *linalg = host->service(host, SQZ_LINALG_1);

@@ -76,6 +76,51 @@ START_TEST(statistics_are_computed_once)
 }
 END_TEST
 
+static double error_of(const cJSON *result, const char *module)
+{
+    const cJSON *layer;
+    cJSON_ArrayForEach(layer, json_get(task_of(result, 0), "layers"))
+    {
+        if (!strcmp(json_str(layer, "name", ""), module)) return json_num(layer, "error", -1);
+    }
+    return -1;
+}
+
+#define ONLY(pattern) "[{\"match\":\"*\",\"skip\":true},{\"match\":\"" pattern "\",\"with\":{}}]"
+#define SEQUENTIAL "{\"bits\":2,\"true_sequential\":true}"
+
+/* What block 1 reads behind a quantized block 0: measured on the way, and again as the statistics
+ * of the artifact that holds it. */
+START_TEST(true_sequential_is_of_the_quantized_prefix)
+{
+    static const char q[] = "model.layers.1.self_attn.q_proj",
+                      o[] = "model.layers.1.self_attn.o_proj";
+    counts c = {0};
+    sqz_error err = {0};
+    sqz_status st;
+    cJSON *whole = run_job(STEPS("gptq", SEQUENTIAL, ONLY("model.layers.[01].*")), &c, &st, &err);
+    ck_assert_msg(st == SQZ_OK, "%s", err.text);
+    ck_assert_int_eq(c.computed + c.reused, 0);
+    cJSON *parts = run_job(
+        "[{\"task\":\"steps\"," CALIBRATION ",\"steps\":[{\"use\":\"gptq\",\"with\":" SEQUENTIAL
+        ",\"rules\":" ONLY("model.layers.0.*") "},{\"use\":\"gptq\",\"with\":{\"bits\":2},"
+                                               "\"rules\":" ONLY("model.layers.1.*") "}]}]",
+        &c, &st, &err);
+    ck_assert_msg(st == SQZ_OK, "%s", err.text);
+    cJSON *plain =
+        run_job(STEPS("gptq", "{\"bits\":2}", ONLY("model.layers.[01].*")), &c, &st, &err);
+    ck_assert_msg(st == SQZ_OK, "%s", err.text);
+    ck_assert(error_of(whole, q) > 0);
+    ck_assert(error_of(whole, q) == error_of(parts, q));
+    ck_assert(error_of(whole, q) != error_of(plain, q));
+    /* q, k and v were not quantized in the artifact's statistics of what o reads */
+    ck_assert(error_of(whole, o) != error_of(parts, o));
+    cJSON_Delete(whole);
+    cJSON_Delete(parts);
+    cJSON_Delete(plain);
+}
+END_TEST
+
 START_TEST(a_step_is_done_once)
 {
     counts c = {0};
@@ -178,8 +223,8 @@ START_TEST(evaluate_export_and_load_back)
                     "1\",\"job\":\"back\",\"store\":\"%s\",\"threads\":2,\"plugins\":{\"path\":["
                     "\"" SQZ_PLUGIN_DIR "\"]},"
                     "\"model\":\"" SQZ_BUILD_DIR "/tests/"
-                                                 "export_4bit\",\"compute\":\"bf16\",\"tasks\":[{"
-                                                 "\"task\":\"eval\",\"evals\":[{\"name\":\"t\","
+                    "export_4bit\",\"compute\":\"bf16\",\"tasks\":[{"
+                    "\"task\":\"eval\",\"evals\":[{\"name\":\"t\","
                     "\"dataset\":\"" EXAMPLE "/data/test.jsonl\",\"window\":256,\"limit\":16}]}]}",
                     store);
     cJSON *job = cJSON_Parse(text);
@@ -258,6 +303,7 @@ int main(void)
     Suite *s = suite_create("job");
     TCase *t = tcase_create("tasks");
     tcase_add_test(t, statistics_are_computed_once);
+    tcase_add_test(t, true_sequential_is_of_the_quantized_prefix);
     tcase_add_test(t, a_step_is_done_once);
     tcase_add_test(t, rules_skip_and_override);
     tcase_add_test(t, mixed_bits_are_unsupported_by_the_format);

@@ -127,7 +127,8 @@ static sqz_status gemm_rounded(const sqz_host *h, int64_t m, int64_t n, int64_t 
 static const void *service(const sqz_host *h, const char *id)
 {
     static const sqz_pool pool = {sizeof pool, 0, three, serial_for};
-    static const sqz_linalg linalg = {sizeof linalg, 0, gemm, inverse_factor, reverse_cholesky, gemm_rounded};
+    static const sqz_linalg linalg = {sizeof linalg,    0,           gemm, inverse_factor,
+                                      reverse_cholesky, gemm_rounded};
     (void)h;
     if (strcmp(id, SQZ_POOL_1) == 0) return &pool;
     return strcmp(id, SQZ_LINALG_1) == 0 ? &linalg : NULL;
@@ -275,12 +276,13 @@ typedef struct gptq_with {
     int32_t negative_scales, late_grids;
     int64_t sweeps;
     double min_tokens;
+    int32_t true_sequential;
 } gptq_with;
 enum { NATURAL, ACTIVATION, GROUP };
 enum { AUTO, NEVER, ALWAYS };
 static const char *const gptq_names[] = {"bits",   "group_size",   "symmetric",       "order",
                                          "damp",   "scale_search", "negative_scales", "late_grids",
-                                         "sweeps", "min_tokens"};
+                                         "sweeps", "min_tokens",   "true_sequential"};
 static const char *const rtn_names[] = {"bits", "group_size", "symmetric", "search"};
 static const sqz_agent *rtn, *gptq;
 
@@ -303,7 +305,7 @@ static const sqz_agent *load(const char *file, const char *const *names, uint32_
 static void load_both(void)
 {
     rtn = load("method_rtn.so", rtn_names, 4);
-    gptq = load("method_gptq.so", gptq_names, 10);
+    gptq = load("method_gptq.so", gptq_names, 11);
     failure[0] = noted[0] = 0;
     backwards = stop_after = 0;
 }
@@ -316,11 +318,11 @@ static sqz_status run_rtn(layer *y, int64_t bits, int64_t group, int32_t symmetr
 static sqz_status call_gptq(void *self, layer *y, gptq_with p)
 {
     typedef sqz_status fn(const sqz_host *, void *, void *, int64_t, int64_t, int32_t, int32_t,
-                          double, int64_t, int32_t, int32_t, int64_t, double);
+                          double, int64_t, int32_t, int32_t, int64_t, double, int32_t);
     sqz_linear l = subject_of(y);
     return ((fn *)gptq->run->fn)(&host, self, &l, p.bits, p.group_size, p.symmetric, p.order,
                                  p.damp, p.scale_search, p.negative_scales, p.late_grids, p.sweeps,
-                                 p.min_tokens);
+                                 p.min_tokens, p.true_sequential);
 }
 static sqz_status run_gptq(layer *y, gptq_with p)
 {
@@ -334,9 +336,17 @@ static sqz_status run_gptq(layer *y, gptq_with p)
 static gptq_with defaults(void)
 {
     const sqz_param *p = gptq->run->params;
-    return (gptq_with){(int64_t)p[0].def, (int64_t)p[1].def, (int32_t)p[2].def, (int32_t)p[3].def,
-                       p[4].def,          (int64_t)p[5].def, (int32_t)p[6].def, (int32_t)p[7].def,
-                       (int64_t)p[8].def, p[9].def};
+    return (gptq_with){(int64_t)p[0].def,
+                       (int64_t)p[1].def,
+                       (int32_t)p[2].def,
+                       (int32_t)p[3].def,
+                       p[4].def,
+                       (int64_t)p[5].def,
+                       (int32_t)p[6].def,
+                       (int32_t)p[7].def,
+                       (int64_t)p[8].def,
+                       p[9].def,
+                       0};
 }
 static const int all_bits[] = {2, 3, 4, 8};
 
@@ -499,7 +509,8 @@ START_TEST(gptq_is_obq_without_refinement)
     for (int i = 0; i < 3 * 3 * 2; i++) {
         int order = NATURAL + i % 3, symmetric = i / 9, bits = all_bits[i % 4];
         layer y = layer_make(shape[i / 3 % 3].rows, shape[i / 3 % 3].cols, 600, 100 + (uint64_t)i);
-        gptq_with p = {bits, shape[i / 3 % 3].group, symmetric, order, 0.01, 0, NEVER, 0, 0, 0.25};
+        gptq_with p = {bits, shape[i / 3 % 3].group, symmetric, order, 0.01, 0, NEVER, 0, 0, 0.25,
+                       0};
         ck_assert_int_eq(run_gptq(&y, p), SQZ_OK);
         ck_assert_str_eq(noted, "");
         uint8_t *codes = malloc((size_t)(y.rows * y.cols));

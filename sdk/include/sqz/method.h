@@ -19,6 +19,11 @@ enum { SQZ_PER_LINEAR = 1 };
 enum {
     SQZ_STAT_XTX = 1u << 0 /* second moment of the linear's inputs */
 };
+/* A method with SQZ_STAT_XTX may have a boolean parameter of this name.  Where a step sets it, the
+ * statistics are those of the model as the step has quantized it so far, input by input (q, k, v;
+ * then o; then gate, up; then down), at the cost of a pass over each block for each. */
+#define SQZ_PARAM_TRUE_SEQUENTIAL "true_sequential"
+
 typedef struct sqz_method_steps {
     uint32_t struct_size;
     int32_t granularity; /* SQZ_PER_LINEAR */
