@@ -48,9 +48,10 @@ typedef struct affine_dot {
     int32_t tokens;
     int32_t zero;
     int64_t first_row, rows;
-    const float *x;   /* [blocks, lane, tokens, 16]: vectors in the order the bits come out */
-    const float *sum; /* [blocks, tokens, 16]: sum of each lane's x */
-    float *out;       /* [rows, tokens] */
+    const float *x;        /* [blocks, lane, tokens, 16]: vectors in the order the bits come out */
+    const uint16_t *pairs; /* bfloat16 x for dot_affine_pairs, [blocks, vectors, tokens, 32] */
+    const float *sum;      /* [blocks, tokens, 16]: sum of each lane's x */
+    float *out;            /* [rows, tokens] */
 } affine_dot;
 
 enum { COPY_F32, COPY_ROUNDED, COPY_PAIRS };
@@ -73,6 +74,8 @@ typedef struct kernels {
     void (*affine_row)(const sqz_affine *, int64_t row, int64_t first, int64_t n, float *dst);
     void (*dot)(const dot *);
     void (*dot_affine)(const affine_dot *); /* NULL: dequantize a row, then dot */
+    /* The same of bfloat16 x; not for 3 bits. */
+    void (*dot_affine_pairs)(const affine_dot *);
     void (*norm)(const float *x, const float *weight, int64_t n, double eps, float *y);
     void (*layer_norm)(const float *x, const float *weight, const float *bias /* or NULL */,
                        int64_t n, double eps, float *y);

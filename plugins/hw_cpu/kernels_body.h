@@ -476,6 +476,20 @@ VFN vf lane_scales(const affine_dot *d, int64_t row, int64_t block, int64_t grou
     return _mm512_permutexvar_ps(lane, scale);
 }
 
+#ifdef KERNEL_PAIRS
+enum { AHEAD = 12 << 10 }; /* bytes between a prefetch and its use: best of 2 to 32 KiB */
+
+/* by * (code - from) in bfloat16 for codes of `bits`, repeated up to the 32 entries of a table. */
+VFN vi half_table(int32_t bits, float by, float from)
+{
+    float x[32];
+    uint16_t half[32];
+    for (int i = 0; i < 32; i++) x[i] = by * ((float)(i & ((1 << bits) - 1)) - from);
+    for (int i = 0; i < 32; i += VW) v_to_bf16(half + i, v_load(x + i));
+    return _mm512_loadu_si512(half);
+}
+#endif
+
 /* nr rows of packed bits against nt tokens:
  *   sum scale (code - zero) x = sum scale ((code - c) x) - sum scale (zero - c) x,  c = 2^(bits-1)
  * the second sum over lanes, and nothing at all for symmetric grids. */
@@ -568,6 +582,107 @@ KERNEL_FN void dot_affine(const affine_dot *d)
     default: affine_dot8(d);
     }
 }
+
+#ifdef KERNEL_PAIRS
+/* The same for activations rounded to bfloat16: code - c is exact in bfloat16, so one look-up and
+ * one vdpbf16ps do 32 products.  Lanes are 16 bits wide here; an 8-bit code is two look-ups, of
+ * its lower half and of 16 (upper half) - c.  Rows are read in the order in which they lie, and
+ * ahead of their use: this loop is to be limited by memory alone. */
+VFN void pairs_block(const affine_dot *d, int64_t out, vi low, vi high, const int bits,
+                     const int nr, const int nt)
+{
+    const int step = bits == 8 ? 4 : bits, vectors = 16 / step;
+    const int64_t row_bytes = (d->w->cols * bits + 31) / 32 * 4, width = 512 / bits;
+    const int64_t groups = (d->w->cols + d->w->group_size - 1) / d->w->group_size;
+    const int64_t blocks = (d->w->cols + width - 1) / width, row = d->first_row + out;
+    const float centre = (float)(1 << (bits - 1));
+    const uint8_t *at = d->w->codes + row * row_bytes;
+    const uint16_t *x = d->pairs;
+    vf total[4][DOT_TOKENS];
+    UNROLL
+    for (int r = 0; r < nr; r++) UNROLL
+    for (int t = 0; t < nt; t++) total[r][t] = v_zero();
+    UNROLL
+    for (int r = 0; r < nr; r++)
+        _mm_prefetch((const char *)(d->w->scales + (row + AHEAD / row_bytes + r) * groups),
+                     _MM_HINT_T0);
+    for (int64_t b = 0; b < blocks; b++, at += 64, x += 32 * vectors * nt) {
+        vi w[4][3];
+        vf acc[4][DOT_TOKENS];
+        UNROLL
+        for (int r = 0; r < nr; r++) {
+            block_words(at + r * row_bytes, row_bytes / 4 - 16 * b, 4, w[r]);
+            _mm_prefetch((const char *)at + r * row_bytes + AHEAD, _MM_HINT_T0);
+            UNROLL
+            for (int t = 0; t < nt; t++) acc[r][t] = v_zero();
+        }
+        UNROLL
+        for (int s = 0; s < vectors; s++) {
+            UNROLL
+            for (int r = 0; r < nr; r++) {
+                vi code = _mm512_srli_epi16(w[r][0], (unsigned)(step * s));
+                vi v = _mm512_permutexvar_epi16(code, bits == 8 && s % 2 ? high : low);
+                UNROLL
+                for (int t = 0; t < nt; t++)
+                    acc[r][t] = v_pairs(_mm512_castsi512_ps(v),
+                                        v_load((const float *)(x + 32 * (s * nt + t))), acc[r][t]);
+            }
+        }
+        UNROLL
+        for (int r = 0; r < nr; r++) {
+            vf offset, scale = lane_scales(d, row + r, b, groups, centre,
+                                           d->w->symmetric ? NULL : &offset);
+            UNROLL
+            for (int t = 0; t < nt; t++) total[r][t] = v_fma(scale, acc[r][t], total[r][t]);
+            if (!d->w->symmetric) {
+                UNROLL
+                for (int t = 0; t < nt; t++)
+                    total[r][t] = v_fma(offset, v_load(d->sum + (b * nt + t) * 16), total[r][t]);
+            }
+        }
+    }
+    UNROLL
+    for (int r = 0; r < nr; r++) UNROLL
+    for (int t = 0; t < nt; t++) d->out[(out + r) * nt + t] = v_sum(total[r][t]);
+}
+
+VFN void pairs_rows(const affine_dot *d, const int bits, const int nt)
+{
+    const int nr = nt == 1 ? 4 : nt <= 4 ? 2 : 1;
+    const vi low = half_table(bits == 8 ? 4 : bits, 1, bits == 8 ? 0 : (float)(1 << (bits - 1)));
+    const vi high = bits == 8 ? half_table(4, 16, 8) : low;
+    int64_t r = 0;
+    for (; r + nr <= d->rows; r += nr) pairs_block(d, r, low, high, bits, nr, nt);
+    for (; r < d->rows; r++) pairs_block(d, r, low, high, bits, 1, nt);
+}
+
+#define PAIRS_TOKENS(bits)                                                                         \
+    KERNEL_FN void affine_pairs##bits(const affine_dot *d)                                         \
+    {                                                                                              \
+        switch (d->tokens) {                                                                       \
+        case 1: pairs_rows(d, bits, 1); break;                                                     \
+        case 2: pairs_rows(d, bits, 2); break;                                                     \
+        case 3: pairs_rows(d, bits, 3); break;                                                     \
+        case 4: pairs_rows(d, bits, 4); break;                                                     \
+        case 5: pairs_rows(d, bits, 5); break;                                                     \
+        case 6: pairs_rows(d, bits, 6); break;                                                     \
+        case 7: pairs_rows(d, bits, 7); break;                                                     \
+        default: pairs_rows(d, bits, 8);                                                           \
+        }                                                                                          \
+    }
+PAIRS_TOKENS(2)
+PAIRS_TOKENS(4)
+PAIRS_TOKENS(8)
+
+KERNEL_FN void dot_affine_pairs(const affine_dot *d)
+{
+    switch (d->w->bits) {
+    case 2: affine_pairs2(d); break;
+    case 4: affine_pairs4(d); break;
+    default: affine_pairs8(d);
+    }
+}
+#endif
 #endif
 
 /* ---- elementwise --------------------------------------------------------------------------- */
@@ -838,6 +953,9 @@ const kernels *KERNEL_TABLE(void)
 #endif
 #if VW == 16
         .dot_affine = dot_affine,
+#ifdef KERNEL_PAIRS
+        .dot_affine_pairs = dot_affine_pairs,
+#endif
 #endif
         .dot_tokens = DOT_TOKENS,
         .multiply = strip_f32_all,

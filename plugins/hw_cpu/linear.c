@@ -166,8 +166,9 @@ typedef struct few_job {
     device *d;
     const packed *p;
     const sqz_op_linear *op;
-    const float *x;   /* as given, rounded, or in the order of the bits */
-    const float *sum; /* lane sums of the ordered x */
+    const float *x;        /* as given, rounded, or in the order of the bits */
+    const float *sum;      /* lane sums of the ordered x */
+    const uint16_t *pairs; /* the ordered x in bfloat16, in place of x */
     int64_t ldx;
     char *own; /* per-thread work space */
     int64_t own_bytes;
@@ -208,9 +209,20 @@ static void few_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
                        out};
             k->dot(&one);
         } else if (p->blocks) {
-            affine_dot one = {&p->affine, p->lanes, p->first_group, tokens, 0,
-                              r,          n,        j->x,           j->sum, out};
-            k->dot_affine(&one);
+            affine_dot one = {.w = &p->affine,
+                              .lanes = p->lanes,
+                              .first_group = p->first_group,
+                              .tokens = tokens,
+                              .first_row = r,
+                              .rows = n,
+                              .x = j->x,
+                              .pairs = j->pairs,
+                              .sum = j->sum,
+                              .out = out};
+            if (j->pairs)
+                k->dot_affine_pairs(&one);
+            else
+                k->dot_affine(&one);
         } else {
             for (int64_t i = 0; i < n; i++) {
                 dot one = {line, SQZ_F32, tokens, 1, p->cols, j->x, j->ldx, out + i * tokens};
@@ -222,20 +234,54 @@ static void few_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
     }
 }
 
-/* x in the order in which dot_affine's vectors come out of the bits, [blocks, lane, tokens, 16],
- * and the sum of each lane, [blocks, tokens, 16]; zero beyond the last column. */
-static void order_x(const packed *p, int64_t tokens, const float *x, float *to, float *sum)
+/* x in the order in which dot_affine's vectors come out of the bits, [blocks, lane, tokens, 16];
+ * zero beyond the last column. */
+static void order_x(const packed *p, int64_t tokens, const float *x, float *to)
 {
     int64_t lane = affine_lane(p->affine.bits), width = 16 * lane;
-    memset(to, 0, (size_t)(p->blocks * width * tokens) * sizeof *to);
-    for (int64_t b = 0; b < p->blocks; b++, to += width * tokens, sum += 16 * tokens)
+    for (int64_t b = 0; b < p->blocks; b++, to += width * tokens) {
+        if (p->cols - b * width < width) memset(to, 0, (size_t)(width * tokens) * sizeof *to);
+        for (int64_t t = 0; t < tokens; t++) {
+            const float *from = x + t * p->cols + b * width;
+            int64_t left = least(width, p->cols - b * width);
+            for (int64_t i = 0; i * lane < left; i++)
+                for (int64_t s = 0; s < least(lane, left - i * lane); s++)
+                    to[(s * tokens + t) * 16 + i] = from[i * lane + s];
+        }
+    }
+}
+
+/* The same for dot_affine_pairs: [blocks, vectors, tokens, 32], lane i of vector s is column
+ * n i + s of the block, n = 16 / bits; 8-bit codes are met half by half, so their x comes twice. */
+static void order_pairs(const packed *p, int64_t tokens, const uint16_t *x, uint16_t *to)
+{
+    int64_t n = 16 / p->affine.bits, width = 32 * n, twice = p->affine.bits == 8 ? 2 : 1;
+    for (int64_t b = 0; b < p->blocks; b++, to += width * twice * tokens) {
+        if (p->cols - b * width < width)
+            memset(to, 0, (size_t)(width * twice * tokens) * sizeof *to);
+        for (int64_t t = 0; t < tokens; t++) {
+            const uint16_t *from = x + t * p->cols + b * width;
+            int64_t left = least(width, p->cols - b * width);
+            for (int64_t s = 0; s < n * twice; s++) {
+                uint16_t *line = to + (s * tokens + t) * 32;
+                for (int64_t i = 0, c = s / twice; c < left; i++, c += n) line[i] = from[c];
+            }
+        }
+    }
+}
+
+/* The sum of x over each lane of 32 bits, [blocks, tokens, 16]. */
+static void sum_lanes(const packed *p, int64_t tokens, const float *x, float *sum)
+{
+    int64_t lane = affine_lane(p->affine.bits), width = 16 * lane;
+    for (int64_t b = 0; b < p->blocks; b++)
         for (int64_t t = 0; t < tokens; t++)
             for (int64_t i = 0; i < 16; i++) {
                 int64_t col = b * width + i * lane, n = least(lane, p->cols - col);
                 const float *from = x + t * p->cols + col;
                 float total = 0;
-                for (int64_t s = 0; s < n; s++) total += to[(s * tokens + t) * 16 + i] = from[s];
-                sum[t * 16 + i] = total;
+                for (int64_t s = 0; s < n; s++) total += from[s];
+                *sum++ = total;
             }
 }
 
@@ -244,23 +290,40 @@ static sqz_status run_few(device *d, const packed *p, const sqz_op_linear *op)
     int64_t tokens = op->tokens, n = tokens * p->cols;
     int64_t width = 16 * affine_lane(p->affine.bits) * p->blocks;
     int64_t rounded = p->compute == SQZ_BF16 ? round_up(n * 4, 64) : 0;
+    int pairs = rounded && p->blocks && d->k->dot_affine_pairs && p->affine.bits != 3;
+    int64_t halves = pairs ? round_up(n * 2, 64) : 0;
     int64_t ordered = tokens * (width + 16 * p->blocks) * 4;
     int64_t own = p->dtype || p->blocks ? 0 : round_up(p->cols * 4, 64); /* a row */
-    char *work = device_scratch(d, rounded + ordered + own * device_threads(d) + 64);
+    char *work = device_scratch(d, rounded + halves + ordered + own * device_threads(d) + 64);
     if (!work) return SQZ_E_NOMEM;
-    few_job job = {d, p, op, mem_at(&op->x), NULL, p->cols, work + rounded + ordered, own};
+    few_job job = {.d = d,
+                   .p = p,
+                   .op = op,
+                   .x = mem_at(&op->x),
+                   .ldx = p->cols,
+                   .own = work + rounded + halves + ordered,
+                   .own_bytes = own};
     if (rounded) {
         d->k->round_bf16(job.x, n, (float *)work);
         job.x = (const float *)work;
     }
     if (p->blocks) {
-        float *to = (float *)(work + rounded), *sum = to + tokens * width;
-        order_x(p, tokens, job.x, to, sum);
-        job.x = to;
+        float *to = (float *)(work + rounded + halves), *sum = to + tokens * width;
+        if (!p->affine.symmetric) sum_lanes(p, tokens, job.x, sum);
         job.sum = sum;
+        if (pairs) {
+            d->k->to_bf16(job.x, n, (uint16_t *)(work + rounded));
+            order_pairs(p, tokens, (uint16_t *)(work + rounded), (uint16_t *)to);
+            job.pairs = (uint16_t *)to;
+        } else {
+            order_x(p, tokens, job.x, to);
+        }
+        job.x = to;
     }
-    /* a thread is worth starting for about 64 KiB of weights */
-    int64_t grain = round_up((64 << 10) / (p->bytes / p->rows + 1) + 1, 4);
+    /* A thread is worth starting for about 64 KiB of weights; large weights are dealt out in larger
+     * pieces, because what is prefetched beyond the end of one is lost. */
+    int64_t piece = p->bytes < (1 << 20) ? 64 << 10 : 128 << 10;
+    int64_t grain = round_up(piece / (p->bytes / p->rows + 1) + 1, 4);
     device_for(d, p->rows, grain, few_rows, &job);
     return SQZ_OK;
 }
