@@ -118,7 +118,7 @@ static const struct {
     {"$SQZ --model $MODEL --dataset $DATA/test.jsonl --target phone", 2, NULL,
      "--target is not built"},
     /* models that are none */
-    {"$SQZ estimate nowhere-7b", 3, NULL, "not built yet"},
+    {"$SQZ estimate nowhere-7b", 3, NULL, "no known model"},
     {"SQZ_OFFLINE=1 $SQZ generate org/model-7b --prompt x", 3, NULL, "not (whole) in the cache"},
     {"touch $T/m.gguf; $SQZ bench $T/m.gguf", 3, NULL, "GGUF"},
     {"$SQZ eval $T/absent --dataset $DATA/test.jsonl", 3, NULL, "no such folder"},
@@ -138,6 +138,8 @@ static const struct {
     /* estimate, plugin, schema */
     {"$SQZ estimate $MODEL", 0, "parameters", NULL},
     {"$SQZ estimate $MODEL --max-vram 1MB", 0, "does not fit", NULL},
+    {"$SQZ estimate qwen2.5-7b --kv fp16 --device gpu", 0, "Qwen/Qwen2.5-7B", NULL},
+    {"$SQZ estimate qwen2.5-7c", 3, NULL, "nearest: Qwen2.5-7B"},
     {"$SQZ estimate $MODEL --max-vram lots", 2, NULL, "is no size"},
     {"$SQZ plugin info definitely-not", 2, NULL, "there is no plugin"},
     {"$SQZ plugin list --kind hardware", 0, "hardware/1", NULL},
