@@ -82,7 +82,7 @@ def configs():
     yield of("zeros", ["config.json"], text=b"\0" * 100)
     yield of("invalid_utf8", ["config.json"], text=b'{"model_type": "\xff\xfe"}')
     yield of("long_name", ["config.json"], {"architectures": ["A" * 100000], "model_type": "B" * 100000})
-    yield of("moe", ["mixtral"], {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral"})
+    yield of("moe", ["experts"], {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "num_local_experts": 2, "num_experts_per_tok": 3})
     yield of("layers_beyond_weights", ["model.layers.2"], {"num_hidden_layers": 3}, args=EVAL)
     yield of("vocab_beyond_weights", ["embed_tokens"], {"vocab_size": 261}, args=EVAL)
 
@@ -251,8 +251,9 @@ def tokenizers():
     yield of("cut", ["tokenizer.json"], json.dumps(tiny.tokenizer())[:500])
     yield of("nested", ["nest"], '{"model":' + deep(100000) + "}")
     yield of("no_model", ["model"], {"version": "1.0"})
-    yield of("unigram", ["Unigram"], model(type="Unigram"), code=2)
-    yield of("wordpiece", ["WordPiece"], model(type="WordPiece"), code=2)
+    yield of("unigram", ["vocab"], model(type="Unigram"))
+    yield of("wordpiece", ["unk"], model(type="WordPiece"))
+    yield of("wordlevel", ["WordLevel"], model(type="WordLevel"), code=2)
     yield of("vocab_list", ["vocab"], model(vocab=["a"]))
     yield of("id_negative", ["tokenizer.json"], model(vocab={"a": -1}))
     yield of("id_2_40", ["tokenizer.json"], model(vocab={"a": 2**40}))
@@ -324,7 +325,7 @@ def datasets():
                     ("bomb.txt.zst", 3, ["bomb.txt.zst", "zstd"], b"\x28\xb5\x2f\xfd\xff")])
     yield Row("dataset/no_split", ["eval", "{m}", "--dataset", "{w}:dev", "--json", "{w}/out.json"], 3, ["dev", "train"], lambda w: tiny.put(w, "train.jsonl", row))
     yield Row("dataset/device", ["eval", "{m}", "--dataset", "/dev/zero", "--json", "{w}/out.json"], 3, ["/dev/zero"])
-    yield Row("dataset/known_task", ["eval", "{m}", "--dataset", "gsm8k", "--json", "{w}/out.json"], 2, ["gsm8k"])
+    yield Row("dataset/known_task", ["eval", "{m}", "--dataset", "gsm8k", "--json", "{w}/out.json"], 3, ["gsm8k"])
     yield of("too_short", ["window"], b'{"text": "a"}\n', code=2)
     yield Row("dataset/calibration_broken", ["quantize", "{m}", "--method", "gptq", "--calibration", "{w}/d.jsonl", "--output", "{w}/q"], 3, ["d.jsonl:2:"],
               lambda w: tiny.put(w, "d.jsonl", row + b"{"), absent=("q",))
@@ -644,7 +645,7 @@ def check(sqz, row, work, show):
     if row.make:
         row.make(w)
         before = {os.path.join(d, f) for d, _, files in os.walk(w) for f in files}
-    env = dict(os.environ, SQZ_REGISTRY=f"{work}/store", XDG_CACHE_HOME=f"{work}/cache", NO_COLOR="1", GOMP_SPINCOUNT="1000",
+    env = dict(os.environ, SQZ_REGISTRY=f"{work}/store", XDG_CACHE_HOME=f"{work}/cache", NO_COLOR="1", HF_HUB_OFFLINE="1", GOMP_SPINCOUNT="1000",
                ASAN_OPTIONS="detect_leaks=1:exitcode=99:allocator_may_return_null=1", UBSAN_OPTIONS="print_stacktrace=1:exitcode=99", **row.env)
     if row.args[:2] == ["run", "--resume"]:
         env["SQZ_REGISTRY"] = f"{work}/good/run_store"
