@@ -146,6 +146,7 @@ sqz_status vocab_name_id(vocab *m, const char *piece, int64_t n, int64_t id, sqz
                        m->text.at + m->pieces[id].at, piece);
     m->pieces[id] = (span){m->text.n, n};
     text_add(&m->text, piece, n);
+    text_add(&m->text, "", 1); /* so that even an empty piece lies somewhere */
     if (m->text.failed) return no_memory(m, err);
     if (id >= m->size) m->size = id + 1;
     return SQZ_OK;
