@@ -595,23 +595,27 @@ VFN void pairs_block(const affine_dot *d, int64_t out, vi low, vi high, const in
     const int64_t row_bytes = (d->w->cols * bits + 31) / 32 * 4, width = 512 / bits;
     const int64_t groups = (d->w->cols + d->w->group_size - 1) / d->w->group_size;
     const int64_t blocks = (d->w->cols + width - 1) / width, row = d->first_row + out;
-    const float centre = (float)(1 << (bits - 1));
+    const vf centre = v_set1((float)(1 << (bits - 1)));
     const uint8_t *at = d->w->codes + row * row_bytes;
-    const uint16_t *x = d->pairs;
+    const uint8_t *zeros = d->w->symmetric ? NULL : d->w->zeros + row * groups;
+    const uint16_t *x = d->pairs, *scales = d->w->scales + row * groups;
     vf total[4][DOT_TOKENS];
     UNROLL
-    for (int r = 0; r < nr; r++) UNROLL
-    for (int t = 0; t < nt; t++) total[r][t] = v_zero();
-    UNROLL
-    for (int r = 0; r < nr; r++)
-        _mm_prefetch((const char *)(d->w->scales + (row + AHEAD / row_bytes + r) * groups),
-                     _MM_HINT_T0);
+    for (int r = 0; r < nr; r++) {
+        _mm_prefetch((const char *)(scales + (AHEAD / row_bytes + r) * groups), _MM_HINT_T0);
+        UNROLL
+        for (int t = 0; t < nt; t++) total[r][t] = v_zero();
+    }
     for (int64_t b = 0; b < blocks; b++, at += 64, x += 32 * vectors * nt) {
-        vi w[4][3];
+        const int64_t words = row_bytes / 4 - 16 * b, first = d->first_group[b];
+        const __mmask16 there = words < 16 ? v_mask(words) : 0xffff;
+        const __mmask16 own = groups - first < 16 ? v_mask(groups - first) : 0xffff;
+        const vi lane = _mm512_loadu_si512(d->lanes + 16 * b);
+        vi w[4];
         vf acc[4][DOT_TOKENS];
         UNROLL
         for (int r = 0; r < nr; r++) {
-            block_words(at + r * row_bytes, row_bytes / 4 - 16 * b, 4, w[r]);
+            w[r] = _mm512_maskz_loadu_epi32(there, at + r * row_bytes);
             _mm_prefetch((const char *)at + r * row_bytes + AHEAD, _MM_HINT_T0);
             UNROLL
             for (int t = 0; t < nt; t++) acc[r][t] = v_zero();
@@ -620,7 +624,7 @@ VFN void pairs_block(const affine_dot *d, int64_t out, vi low, vi high, const in
         for (int s = 0; s < vectors; s++) {
             UNROLL
             for (int r = 0; r < nr; r++) {
-                vi code = _mm512_srli_epi16(w[r][0], (unsigned)(step * s));
+                vi code = _mm512_srli_epi16(w[r], (unsigned)(step * s));
                 vi v = _mm512_permutexvar_epi16(code, bits == 8 && s % 2 ? high : low);
                 UNROLL
                 for (int t = 0; t < nt; t++)
@@ -630,14 +634,18 @@ VFN void pairs_block(const affine_dot *d, int64_t out, vi low, vi high, const in
         }
         UNROLL
         for (int r = 0; r < nr; r++) {
-            vf offset, scale = lane_scales(d, row + r, b, groups, centre,
-                                           d->w->symmetric ? NULL : &offset);
+            vf scale = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(own, scales + r * groups + first));
+            vf each = _mm512_permutexvar_ps(lane, scale);
             UNROLL
-            for (int t = 0; t < nt; t++) total[r][t] = v_fma(scale, acc[r][t], total[r][t]);
-            if (!d->w->symmetric) {
+            for (int t = 0; t < nt; t++) total[r][t] = v_fma(each, acc[r][t], total[r][t]);
+            if (zeros) {
+                vi zero =
+                    _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(own, zeros + r * groups + first));
+                vf from = v_mul(scale, v_sub(centre, _mm512_cvtepi32_ps(zero)));
+                from = _mm512_permutexvar_ps(lane, from);
                 UNROLL
                 for (int t = 0; t < nt; t++)
-                    total[r][t] = v_fma(offset, v_load(d->sum + (b * nt + t) * 16), total[r][t]);
+                    total[r][t] = v_fma(from, v_load(d->sum + (b * nt + t) * 16), total[r][t]);
             }
         }
     }
