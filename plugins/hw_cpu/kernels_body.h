@@ -329,13 +329,19 @@ KERNEL_FN void affine_row(const sqz_affine *w, int64_t row, int64_t first, int64
 
 /* ---- dot products of few tokens ------------------------------------------------------------ */
 
+/* Weights are read a few rows abreast, but fetched ahead of that in the order in which they lie:
+ * one stream is what the memory delivers fastest.  In bytes, more than the rows of one step. */
+enum { AHEAD = 20 << 10 };
+
 /* `nr` rows against `nt` tokens, `nu` vectors of each row at a time, so that about 16 sums run at
  * once: enough to hide the latency of each, few enough for the registers. */
 VFN void dot_block(const dot *d, int64_t row, const int nr, const int nt, const int nu,
                    const int32_t dtype)
 {
     vf acc[4][DOT_TOKENS][2];
-    int64_t c = 0, w = row * d->cols;
+    const int64_t w = row * d->cols, size = dtype == SQZ_F32 ? 4 : 2;
+    const char *ahead = (const char *)d->w + w * size + AHEAD;
+    int64_t c = 0;
     UNROLL
     for (int r = 0; r < nr; r++) UNROLL
     for (int t = 0; t < nt; t++) acc[r][t][0] = acc[r][t][1] = v_zero();
@@ -343,7 +349,10 @@ VFN void dot_block(const dot *d, int64_t row, const int nr, const int nt, const 
     for (int u = 0; u < nu; u++) {
         vf a[4];
         UNROLL
-        for (int r = 0; r < nr; r++) a[r] = load_as(d->w, w + r * d->cols + c + u * VW, dtype);
+        for (int r = 0; r < nr; r++) {
+            a[r] = load_as(d->w, w + r * d->cols + c + u * VW, dtype);
+            __builtin_prefetch(ahead + ((c + u * VW) * nr + r * VW) * size);
+        }
         UNROLL
         for (int t = 0; t < nt; t++) {
             vf x = v_load(d->x + t * d->ldx + c + u * VW);
@@ -477,8 +486,6 @@ VFN vf lane_scales(const affine_dot *d, int64_t row, int64_t block, int64_t grou
 }
 
 #ifdef KERNEL_PAIRS
-enum { AHEAD = 12 << 10 }; /* bytes between a prefetch and its use: best of 2 to 32 KiB */
-
 /* by * (code - from) in bfloat16 for codes of `bits`, repeated up to the 32 entries of a table. */
 VFN vi half_table(int32_t bits, float by, float from)
 {
@@ -596,13 +603,13 @@ VFN void pairs_block(const affine_dot *d, int64_t out, vi low, vi high, const in
     const int64_t groups = (d->w->cols + d->w->group_size - 1) / d->w->group_size;
     const int64_t blocks = (d->w->cols + width - 1) / width, row = d->first_row + out;
     const vf centre = v_set1((float)(1 << (bits - 1)));
-    const uint8_t *at = d->w->codes + row * row_bytes;
+    const uint8_t *at = d->w->codes + row * row_bytes, *ahead = at + AHEAD;
     const uint8_t *zeros = d->w->symmetric ? NULL : d->w->zeros + row * groups;
     const uint16_t *x = d->pairs, *scales = d->w->scales + row * groups;
     vf total[4][DOT_TOKENS];
     UNROLL
     for (int r = 0; r < nr; r++) {
-        _mm_prefetch((const char *)(scales + (AHEAD / row_bytes + r) * groups), _MM_HINT_T0);
+        __builtin_prefetch(scales + (AHEAD / row_bytes + r) * groups);
         UNROLL
         for (int t = 0; t < nt; t++) total[r][t] = v_zero();
     }
@@ -616,7 +623,7 @@ VFN void pairs_block(const affine_dot *d, int64_t out, vi low, vi high, const in
         UNROLL
         for (int r = 0; r < nr; r++) {
             w[r] = _mm512_maskz_loadu_epi32(there, at + r * row_bytes);
-            _mm_prefetch((const char *)at + r * row_bytes + AHEAD, _MM_HINT_T0);
+            __builtin_prefetch(ahead + (b * nr + r) * 64);
             UNROLL
             for (int t = 0; t < nt; t++) acc[r][t] = v_zero();
         }
