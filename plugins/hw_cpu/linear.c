@@ -1,10 +1,11 @@
 /* linear.c - y = x W^T for dense and int-affine weights.
  *
- * Few tokens (decode): each weight is read once, straight from its own form, and met by float32
- * activations; memory is the limit.  Many tokens (prefill): a task takes 64 rows of W, packs 128
- * units of k at a time into a 32 KiB panel (converting or dequantizing on the way) and multiplies
- * it with all tokens; arithmetic is the limit.  Sums run over k in one fixed order, so a result
- * does not depend on threads, nor (beyond the choice of path) on how many tokens share the call.
+ * Few tokens (decode): each weight is read once, straight from its own form, and met by
+ * activations in float32, or in bfloat16 where SQZ_BF16 has rounded them anyway; memory is the
+ * limit.  Many tokens (prefill): a task takes 64 rows of W, packs 128 units of k at a time into a
+ * 32 KiB panel (converting or dequantizing on the way) and multiplies it with all tokens;
+ * arithmetic is the limit.  Sums run over k in one fixed order, so a result does not depend on
+ * threads, nor (beyond the choice of path) on how many tokens share the call.
  *
  * With SQZ_BF16 activations are rounded once per call.  Dense weights are rounded at pack;
  * dequantized ones are rounded in prefill and taken exactly in decode, where no product forces it.
