@@ -7,19 +7,7 @@
 #include <string.h>
 
 static const cli_option options[] = {
-    {"dataset", CLI_LIST, "FILE", NULL, 0, 0,
-     "data set (a file, FOLDER:SPLIT, or owner/name:subset:split of the hub), or several with "
-     "commas; recognised by its fields, NAME=FILE names the result; TASK, TASK=FILE or TASK=FOLDER "
-     "for a known task or the path of a task definition"},
-    {"num-fewshot", CLI_INT, "N", NULL, 0, 1024,
-     "examples before each row of a task (default: as the task says)"},
-    {"limit", CLI_INT, "N", "0", 0, 1e12, "only the first N rows (or windows); 0 = all"},
-    {"window", CLI_INT, "N", NULL, 2, 1e9,
-     "tokens per perplexity window (default: min(2048, the model's context))"},
-    {"batch-tokens", CLI_INT, "N", "0", 0, 1e9, "rows of a forward pass; 0 = chosen"},
-    {"document-tokens", CLI_CHOICE, "default|none|bos|eos|bos+eos", "default", 0, 0,
-     "special tokens around each document of a text set"},
-    {"use", CLI_TEXT, "EVAL", NULL, 0, 0, "evaluation plugin (default: by the fields of the rows)"},
+    EVAL_OPTIONS,
     {"items", CLI_TEXT, "FILE", NULL, 0, 0,
      "write the outcome of every item, one JSON object a line (default with --json FILE: "
      "FILE.items.jsonl)"},
@@ -77,7 +65,7 @@ static sqz_status add_eval(const cli *c, cJSON *evals, const char *spec, sqz_err
     return s;
 }
 
-static sqz_status make_tasks(const cli *c, cJSON **out, sqz_error *err)
+sqz_status cli_eval_tasks(const cli *c, cJSON **out, sqz_error *err)
 {
     const char *const *items;
     int n = cli_list(c, "dataset", &items);
@@ -191,7 +179,7 @@ static sqz_status run(cli *c, sqz_error *err)
 {
     one_step o = {.title = "eval", .model = c->args[0], .compute = cli_text(c, "compute")};
     one_step_result r;
-    sqz_status s = make_tasks(c, &o.tasks, err);
+    sqz_status s = cli_eval_tasks(c, &o.tasks, err);
     if (!s) s = one_step_run(c, &o, &r, err);
     if (s) return s;
     cJSON *task = cJSON_GetArrayItem(r.results, 0), *item;

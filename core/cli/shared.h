@@ -59,6 +59,47 @@ typedef struct one_step_result {
 sqz_status one_step_run(const cli *, const one_step *, one_step_result *out, sqz_error *err);
 void one_step_free(one_step_result *);
 
+/* The eval task of EVAL_OPTIONS; *out (owned by the caller) is an array of one task. */
+sqz_status cli_eval_tasks(const cli *, cJSON **out, sqz_error *err);
+#define EVAL_OPTIONS                                                                               \
+    {"dataset",                                                                                    \
+     CLI_LIST,                                                                                     \
+     "FILE",                                                                                       \
+     NULL,                                                                                         \
+     0,                                                                                            \
+     0,                                                                                            \
+     "data set (a file, FOLDER:SPLIT, or owner/name:subset:split of the hub), or several with "    \
+     "commas; recognised by its fields, NAME=FILE names the result; TASK, TASK=FILE or "           \
+     "TASK=FOLDER "                                                                                \
+     "for a known task or the path of a task definition"},                                         \
+        {"num-fewshot",                                                                            \
+         CLI_INT,                                                                                  \
+         "N",                                                                                      \
+         NULL,                                                                                     \
+         0,                                                                                        \
+         1024,                                                                                     \
+         "examples before each row of a task (default: as the task says)"},                        \
+        {"limit", CLI_INT, "N", "0", 0, 1e12, "only the first N rows (or windows); 0 = all"},      \
+        {"window",                                                                                 \
+         CLI_INT,                                                                                  \
+         "N",                                                                                      \
+         NULL,                                                                                     \
+         2,                                                                                        \
+         1e9,                                                                                      \
+         "tokens per perplexity window (default: min(2048, the model's context))"},                \
+        {"batch-tokens", CLI_INT, "N", "0", 0, 1e9, "rows of a forward pass; 0 = chosen"},         \
+        {"document-tokens",                                                                        \
+         CLI_CHOICE,                                                                               \
+         "default|none|bos|eos|bos+eos",                                                           \
+         "default",                                                                                \
+         0,                                                                                        \
+         0,                                                                                        \
+         "special tokens around each document of a text set"},                                     \
+    {                                                                                              \
+        "use", CLI_TEXT, "EVAL", NULL, 0, 0,                                                       \
+            "evaluation plugin (default: by the fields of the rows)"                               \
+    }
+
 #define MEMORY_OPTION                                                                              \
     {                                                                                              \
         "max-memory", CLI_SIZE, "SIZE", NULL, 0, 0,                                                \

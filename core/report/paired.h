@@ -1,0 +1,32 @@
+/* paired.h - statistics of two models on the same items.
+ *
+ * Pairing removes the spread of the items themselves: only items on which the models differ carry
+ * information.  Left out: corrections for several comparisons; the caller says how many it made. */
+#ifndef SQZ_CORE_REPORT_PAIRED_H
+#define SQZ_CORE_REPORT_PAIRED_H
+#include <stdint.h>
+
+typedef struct mcnemar {
+    int64_t lost;   /* right in the first, wrong in the second */
+    int64_t gained; /* wrong in the first, right in the second */
+    double exact;   /* two-sided p-value of the binomial test on lost + gained; 1 without any */
+    double mid;     /* mid-p: counts half of the observed outcome; less conservative */
+} mcnemar;
+/* Outcomes above 1/2 are right. */
+mcnemar paired_mcnemar(const double *a, const double *b, int64_t n);
+
+typedef struct interval {
+    double mean, lo, hi; /* of b - a; percentiles of the resampled means */
+} interval;
+/* Bootstrap over items, `draws` resamples, the given confidence in (0, 1); deterministic by the
+ * seed.  n >= 1.  0, or -1 without memory. */
+int paired_bootstrap(const double *a, const double *b, int64_t n, int64_t draws, double confidence,
+                     uint64_t seed, interval *out);
+
+/* Items needed for a two-sided paired test at `alpha` to see a mean difference of `difference`
+ * with probability `power`, when the per-item difference has the standard deviation `sd`.  Normal
+ * approximation; infinite for no difference. */
+double paired_items_needed(double sd, double difference, double alpha, double power);
+/* z with P(Z <= z) = p, 0 < p < 1. */
+double normal_quantile(double p);
+#endif
