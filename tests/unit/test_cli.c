@@ -89,7 +89,7 @@ static const struct {
     {"$SQZ compare $MODEL", 2, NULL, ""},
     {"$SQZ compare $MODEL $MODEL --dataset $DATA/arith_test.jsonl --limit 3 --output $T/c.md", 0,
      "lost 0, gained 0", NULL},
-    {"cp -r $MODEL '$T/<i>' && $SQZ compare $MODEL '$T/<i>' --dataset $DATA/arith_test.jsonl "
+    {"cp -r $MODEL \"$T/<i>\" && $SQZ compare $MODEL \"$T/<i>\" --dataset $DATA/arith_test.jsonl "
      "--limit 3 --quiet --output $T/c.html >$T/log && grep -c '&lt;i&gt;' $T/c.html",
      0, "1", NULL},
     {"$SQZ export m", 2, NULL, "sqz export is not built yet"},
