@@ -21,8 +21,8 @@ static char *stem(const char *spec)
     const char *equals = strchr(spec, '=');
     task_set set;
     char *name = path_format("%.*s", equals ? (int)(equals - spec) : (int)strlen(spec), spec);
-    int is_task = task_spec(spec) && task_set_open(name, &set, NULL) == SQZ_OK;
-    if (is_task) {
+    int is_task; /* no memory: told when the data set is opened */
+    if (!task_spec(spec, &is_task, NULL) && is_task && !task_set_open(name, &set, NULL)) {
         free(name);
         name =
             path_format("%s", set.n_groups ? set.groups[set.n_groups - 1].name : set.names.at[0]);

@@ -9,8 +9,10 @@
 int eval_group_find(const cJSON *spec, task_set *out)
 {
     const char *data = json_str(spec, "dataset", ""), *equals = strchr(data, '=');
+    int is_task;
     *out = (task_set){0};
-    if (!task_spec(data)) return 0;
+    if (task_spec(data, &is_task, NULL) || !is_task)
+        return 0; /* a failure is told at the opening */
     char *name = equals ? path_format("%.*s", (int)(equals - data), data) : path_format("%s", data);
     int is = task_set_open(name, out, NULL) == SQZ_OK && out->n_groups > 0;
     if (!is) task_set_free(out);

@@ -367,8 +367,8 @@ static sqz_status open_tokens(const char *pre, const char *template, tokenizer *
                                          "b",
                                          "\xC4\xA0",
                                          "ab",
-                                         "\xC4\xA0"
-                                         "ab",
+                                         ("\xC4\xA0"
+                                          "ab"),
                                          "<|end|>"};
     static const char *const merges[] = {"a b", "\xC4\xA0 ab"};
     static maker m;

@@ -378,8 +378,10 @@ sqz_status dataset_digest(const char *spec, const dataset_options *with, char di
 {
     open_set o = {0};
     source from = {0};
-    if (task_spec(spec)) return task_digest(spec, with, digest, err);
-    sqz_status st = resolve(spec, &from, err);
+    int is_task;
+    sqz_status st = task_spec(spec, &is_task, err);
+    if (st || is_task) return st ? st : task_digest(spec, with, digest, err);
+    st = resolve(spec, &from, err);
     if (st == SQZ_OK) st = read_all(&o, &from, with ? with : &(dataset_options){0}, err);
     if (st == SQZ_OK) memcpy(digest, o.set.digest, sizeof o.set.digest);
     free(o.set.config);
@@ -440,8 +442,10 @@ sqz_status dataset_open_with(const char *spec, const dataset_options *with, data
                              sqz_error *err)
 {
     source from = {0};
-    if (task_spec(spec)) return task_dataset(spec, with, out, err);
-    sqz_status st = resolve(spec, &from, err);
+    int is_task;
+    sqz_status st = task_spec(spec, &is_task, err);
+    if (st || is_task) return st ? st : task_dataset(spec, with, out, err);
+    st = resolve(spec, &from, err);
     open_set *o = st == SQZ_OK ? calloc(1, sizeof *o) : NULL;
     if (st == SQZ_OK && !o) st = err_set(err, SQZ_E_NOMEM, "%s: no memory", spec);
     if (st == SQZ_OK) st = fill(o, &from, with, err);

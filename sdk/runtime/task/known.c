@@ -118,12 +118,13 @@ static int is_definition(const cJSON *root)
                                     (json_get(root, "group") && json_get(root, "each")));
 }
 
-int task_exists(const char *name)
+sqz_status task_exists(const char *name, int *known, sqz_error *err)
 {
     found f;
-    int known = find(name, &f, NULL) == SQZ_OK && is_definition(json_root(f.doc));
+    sqz_status st = find(name, &f, err);
+    *known = st == SQZ_OK && is_definition(json_root(f.doc));
     found_free(&f);
-    return known;
+    return st == SQZ_E_NOMEM ? st : SQZ_OK;
 }
 
 sqz_status task_open(const char *name, task **out, sqz_error *err)

@@ -20,15 +20,18 @@ static char *split_spec(const char *spec, const char **rest)
     return equals ? strndup(spec, (size_t)(equals - spec)) : strdup(spec);
 }
 
-int task_spec(const char *spec)
+sqz_status task_spec(const char *spec, int *is, sqz_error *err)
 {
-    const char *rest;
+    const char *rest = strchr(spec, '='), *end = strrchr(spec, '.');
+    *is = 0;
+    /* A file that happens to have a task's name is itself; a JSON file may be a definition. */
+    if (!*spec || (!rest && path_exists(spec) && (!end || strcmp(end, ".json") != 0)))
+        return SQZ_OK;
     char *name = split_spec(spec, &rest);
-    int path = strchr(name ? name : "", '/') || strstr(name ? name : "", ".json");
-    /* A JSON file of rows, and a file that happens to have a task's name, are themselves. */
-    int is = name && *name && (rest || path || !path_exists(spec)) && task_exists(name);
+    if (!name) return err_set(err, SQZ_E_NOMEM, "%s: no memory", spec);
+    sqz_status st = *name ? task_exists(name, is, err) : SQZ_OK;
     free(name);
-    return is;
+    return st;
 }
 
 /* mmlu as it is passed around: {split}/{subject}_{split}.csv */

@@ -89,7 +89,7 @@ sqz_status task_parse(const cJSON *definition, const char *where, const char *me
 /* The k-th known task or group with its line of help, or NULL after the last. */
 const char *task_known(int k, const char **about);
 /* Is `name` a known task or group, or the path of a definition?  PATH#MEMBER is a group's task. */
-int task_exists(const char *name);
+sqz_status task_exists(const char *name, int *known, sqz_error *err);
 sqz_status task_open(const char *name, task **out, sqz_error *err);
 
 /* The tasks behind a name: one, or the members of a group with the groups they belong to. */
@@ -110,8 +110,9 @@ sqz_status task_render(const task *, const row_store *docs, const row_store *poo
                        sqz_error *err);
 
 /* ---- source.c: the data set of a task ---- */
-/* "TASK=FILE" or "TASK=FOLDER" names a task rather than a file of its own. */
-int task_spec(const char *spec);
+/* "TASK=FILE" or "TASK=FOLDER" names a task rather than a file of its own.  Fails without memory
+ * only. */
+sqz_status task_spec(const char *spec, int *is, sqz_error *err);
 struct dataset;
 struct dataset_options;
 sqz_status task_dataset(const char *spec, const struct dataset_options *, struct dataset **out,
