@@ -80,6 +80,7 @@ static void read_names(folder *f)
     forget_names(f);
     f->names = d ? calloc(MAX_NAMES, sizeof *f->names) : NULL;
     while (f->names && (e = readdir(d))) {
+        if (e->d_name[0] == '.') continue; /* caches and settings of any program */
         if (f->n_names == MAX_NAMES || !(f->names[f->n_names] = strdup(e->d_name))) {
             forget_names(f);
             break;
@@ -253,8 +254,6 @@ manners *manners_new(const char *dir, const char *model)
     m->mode = sse_mode();
     watch_folder(m, getenv("HOME"), "the home folder");
     watch_folder(m, model, "the model's folder");
-    if (m->cwd && strncmp(dir, m->cwd, strlen(m->cwd)) != 0) /* or the run itself works there */
-        watch_folder(m, m->cwd, "the working folder");
     pool_for(1024, 1, idle, NULL); /* its threads are there before any are counted */
     m->threads = threads_now();
     return m;
