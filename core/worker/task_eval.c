@@ -108,44 +108,13 @@ static sqz_status ev_score_windows(const sqz_eval *e, const int32_t *ids, int64_
     return relay(r, model_score_windows(r->model, ids, n, window, logprob, NULL, &er), &er);
 }
 
-/* What does not fit into the model's context loses its beginning, as in lm-evaluation-harness: the
- * last token of a continuation is never an input. */
-static int cut_context(sqz_loglik *request, int64_t limit)
-{
-    int64_t over = request->n_context + request->n_continuation - 1 - limit;
-    if (limit < 1 || over <= 0 || over >= request->n_context) return 0;
-    request->context += over;
-    request->n_context -= over;
-    return 1;
-}
-
 static sqz_status ev_loglik(const sqz_eval *e, sqz_loglik *requests, int64_t n)
 {
     eval_run *r = e->impl;
     sqz_error er = {0};
-    int64_t limit = model_get_config(r->model)->context, cut = 0;
-    sqz_loglik *fitting =
-        malloc((size_t)n * sizeof *fitting + 1); /* the caller's stay as they are */
-    if (!fitting)
-        return relay(r, err_set(&er, SQZ_E_NOMEM, "no memory for %lld requests", (long long)n),
-                     &er);
-    for (int64_t i = 0; i < n; i++) {
-        fitting[i] = requests[i];
-        cut += cut_context(&fitting[i], limit);
-        r->scored_tokens += fitting[i].n_context + fitting[i].n_continuation;
-    }
-    if (cut)
-        job_log(r->job, SQZ_LOG_WARN,
-                "%lld of %lld requests are longer than the model's context of %lld tokens and lost "
-                "their beginning",
-                (long long)cut, (long long)n, (long long)limit);
-    sqz_status st = model_loglik(r->model, fitting, n, &er);
-    for (int64_t i = 0; i < n; i++) {
-        requests[i].logprob = fitting[i].logprob;
-        requests[i].greedy = fitting[i].greedy;
-    }
-    free(fitting);
-    return relay(r, st, &er);
+    for (int64_t i = 0; i < n; i++)
+        r->scored_tokens += requests[i].n_context + requests[i].n_continuation;
+    return relay(r, model_loglik(r->model, requests, n, &er), &er);
 }
 
 /* Has the request written one of its task's stop strings?  Only the end of it can be new. */
