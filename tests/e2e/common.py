@@ -72,13 +72,17 @@ def front(folder):
     return rows
 
 
-def orphans(marker):
-    """Processes whose command line names `marker`."""
+def orphans(marker, store=None):
+    """Processes whose command line names `marker`, and whose registry is `store` when it is given."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as f:
                 line = f.read().replace(b"\0", b" ").decode(errors="replace")
+            if store and marker in line:
+                with open(f"/proc/{pid}/environ", "rb") as f:
+                    if f"SQZ_REGISTRY={store}".encode() not in f.read().split(b"\0"):
+                        continue
         except OSError:
             continue
         if marker in line and int(pid) != os.getpid() and "python" not in line.split(" ")[0]:

@@ -180,7 +180,7 @@ def trackers(sqz, work, store):
     config = common.pipeline(work, "tracked.json", plugins=plugins, tracker=[*names, "jsonl"], budget={"trials": 5})
     result = os.path.join(work, "tracked.out.json")
     _, err = common.run(sqz, ["--config", config, "--output", out, "--yes", "--json", result], store)
-    assert common.front(out) and not common.orphans("--tracker"), common.orphans("--tracker")
+    assert common.front(out) and not common.orphans("--tracker", store), common.orphans("--tracker", store)
     # An impostor of a bundled id lies in the same folder and was not asked for.
     reasons = [json.loads(line).get("reason", "") for line in open(f"{out}/trials.jsonl", encoding="utf-8")]
     assert not any("unknown parameter" in reason for reason in reasons), reasons
