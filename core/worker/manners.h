@@ -3,8 +3,7 @@
  * A worker contains whatever a plugin does, so bad manners cost no result; but somebody should know
  * of them.  After each call of a method or an evaluation the process is compared with what it was
  * before: text on stdout, threads, child processes, the working folder, the environment, the
- * rounding mode, and files in folders that are not the job's (home, the model's
- * and the plugin's).  Folder, rounding mode and temporary files are put right.
+ * rounding mode, and files in folders that are not the job's (home, the model's and the plugin's).  Folder, rounding mode and temporary files are put right.
  *
  * Limits, because a call takes microseconds and the look must not cost more: only the folders named
  * above, their top level only; a single thread that is left may be a library's pool, so only
