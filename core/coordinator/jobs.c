@@ -153,9 +153,19 @@ static void on_progress(void *ctx, double done, const char *what)
     cJSON_Delete(detail);
 }
 
+/* Each trial finds the same things in the same data: what a worker said before in this session is
+ * said again only to who asked for every detail. */
 static void on_log(void *ctx, int level, const char *text)
 {
-    run_log(((watch *)ctx)->r, level, "%s", text);
+    enum { REMEMBERED = 64 };
+    run *r = ((watch *)ctx)->r;
+    const cJSON *line;
+    cJSON_ArrayForEach(line, r->said) if (!strcmp(line->valuestring, text)) level = SQZ_LOG_DEBUG;
+    run_log(r, level, "%s", text);
+    if (level == SQZ_LOG_DEBUG) return;
+    if (!r->said) r->said = cJSON_CreateArray();
+    if (cJSON_GetArraySize(r->said) == REMEMBERED) cJSON_DeleteItemFromArray(r->said, 0);
+    cJSON_AddItemToArray(r->said, cJSON_CreateString(text));
 }
 
 /* After the first cancel no trial goes on, but the front found so far is still exported. */

@@ -423,6 +423,7 @@ void run_close(run *r)
     cJSON_Delete(r->fingerprint);
     cJSON_Delete(r->history);
     cJSON_Delete(r->hardware);
+    cJSON_Delete(r->said);
     cJSON_Delete(r->front);
     model_config_free(&r->model);
     seeds_free(&r->seeds);

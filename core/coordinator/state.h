@@ -82,6 +82,7 @@ struct run {
     double time_scale;    /* measured / predicted seconds, from the baseline */
     double trial_seconds; /* sum over finished trials */
     cJSON *hardware;      /* what the workers said about themselves */
+    cJSON *said;          /* the last different lines of the workers' logs */
     room_monitor monitor; /* of memory and disk while jobs run */
 
     atomic_int cancel;

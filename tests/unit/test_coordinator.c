@@ -169,6 +169,7 @@ static void run_fake(void *ctx, const cJSON *job, const char *dir, const worker_
     f->jobs++;
     out->seconds = f->seconds;
     hooks->progress(hooks->ctx, 0.5, "half");
+    hooks->log(hooks->ctx, SQZ_LOG_INFO, "the same in every trial");
     if (f->cancel_after && f->jobs >= f->cancel_after) run_cancel(f->run, 1);
     if (artifact) {
         char path[600], *text = NULL;
@@ -211,7 +212,7 @@ static void run_fake(void *ctx, const cJSON *job, const char *dir, const worker_
  */
 
 typedef struct seen {
-    int planned, started, finished, changed, stopped, progress;
+    int planned, started, finished, changed, stopped, progress, told, told_again;
 } seen;
 
 static void observe(void *ctx, const run_event *e)
@@ -223,7 +224,11 @@ static void observe(void *ctx, const run_event *e)
     s->changed += e->kind == RUN_EVENT_FRONT_CHANGED;
     s->stopped += e->kind == RUN_EVENT_STOPPED;
     s->progress += e->kind == RUN_EVENT_TRIAL_PROGRESS && e->done == 0.5;
-    if (e->kind == RUN_EVENT_LOG && e->level >= SQZ_LOG_ERROR) fprintf(stderr, "%s\n", e->text);
+    if (e->kind != RUN_EVENT_LOG) return;
+    if (e->level >= SQZ_LOG_ERROR) fprintf(stderr, "%s\n", e->text);
+    if (strcmp(e->text, "the same in every trial")) return;
+    s->told += e->level == SQZ_LOG_INFO;
+    s->told_again += e->level == SQZ_LOG_DEBUG;
 }
 
 #define DATA SQZ_SOURCE_DIR "/examples/tiny-arith/data"
@@ -592,6 +597,8 @@ START_TEST(resume_after_cancel)
         ck_assert_msg(!run_resume(dir, &o, &r, &err), "%s", err.text);
         g.run = r;
         ck_assert_int_eq(drive(r, &err), round ? SQZ_OK : SQZ_E_CANCELLED);
+        ck_assert_int_eq(s.told, 1); /* by the first job of the session; then only as a detail */
+        ck_assert_int_eq(s.told_again, g.jobs - 1);
         if (round) {
             char *have = front_text(r);
             ck_assert_str_eq(have, want);
