@@ -200,10 +200,13 @@ static sqz_status check_head(const sink *k, const cJSON *with, sqz_error *err)
                           k->name, json_str(head, "agent", "?"));
 }
 
-/* name NULL: made from the agent's, and with NULL as the spool says. */
-static sqz_status add_sink(tracking *t, const char *name, const agent_info *info, const cJSON *with,
-                           sqz_error *err)
+/* Takes the spool over.  with NULL: as the spool says.  A spool is never closed and opened again
+ * while other sinks start their processes: one that has not come to its exec holds the lock, too.
+ */
+static sqz_status add_sink(tracking *t, const char *name, spool *records, const agent_info *info,
+                           const cJSON *with, sqz_error *err)
 {
+    sqz_status s = SQZ_OK;
     sink *k = &t->sinks[t->n_sinks];
     memset(k, 0, sizeof *k);
     k->folder = t->dir;
@@ -213,8 +216,8 @@ static sqz_status add_sink(tracking *t, const char *name, const agent_info *info
     k->silence_s = t->options.silence_s;
     k->tell = tell;
     k->ctx = t;
-    sqz_status s = spool_open(t->dir, name, &k->spool, err);
-    if (!s && spool_length(k->spool) == 0) s = write_head(t, k, with, err);
+    k->spool = records;
+    if (spool_length(k->spool) == 0) s = write_head(t, k, with, err);
     if (!s && with) s = check_head(k, with, err);
     if (!s) s = sink_start(k, err);
     if (s)
@@ -252,25 +255,28 @@ static void open_named(tracking *t)
         sqz_status s =
             catalogue_find(t->options.catalogue, "tracker/1", json_str(j, "use", ""), &info, &err);
         char *name = s ? NULL : sink_name(t, info->id);
-        if (!s) s = add_sink(t, name, info, cJSON_IsObject(with) ? with : none, &err);
+        spool *records = NULL;
+        if (!s) s = spool_open(t->dir, name, &records, &err);
+        if (!s) s = add_sink(t, name, records, info, cJSON_IsObject(with) ? with : none, &err);
         if (s) tell(t, SQZ_LOG_WARN, err.text);
         free(name);
         cJSON_Delete(none);
     }
 }
 
-/* The agent that a spool file was begun by. */
-static sqz_status spool_agent(const tracking *t, const char *name, const agent_info **info,
-                              sqz_error *err)
+/* The sink of a spool file, with the agent that it was begun by. */
+static sqz_status open_begun(tracking *t, const char *name, sqz_error *err)
 {
-    spool *s = NULL;
-    sqz_status status = spool_open(t->dir, name, &s, err);
-    if (status) return status;
-    const char *id = json_str(spool_record(s, 0), "agent", NULL);
-    status = id ? catalogue_find(t->options.catalogue, "tracker/1", id, info, err)
-                : err_set(err, ERR_STORAGE, "spool/%s.jsonl: its first record is damaged", name);
-    spool_close(s);
-    return status;
+    spool *records = NULL;
+    const agent_info *info = NULL;
+    sqz_status s = spool_open(t->dir, name, &records, err);
+    if (s) return s;
+    const char *id = json_str(spool_record(records, 0), "agent", NULL);
+    s = id ? catalogue_find(t->options.catalogue, "tracker/1", id, &info, err)
+           : err_set(err, ERR_STORAGE, "spool/%s.jsonl: its first record is damaged", name);
+    if (!s) return add_sink(t, name, records, info, NULL, err);
+    spool_close(records);
+    return s;
 }
 
 static void open_existing(tracking *t)
@@ -280,13 +286,10 @@ static void open_existing(tracking *t)
     int n = scandir(dir, &list, NULL, alphasort);
     for (int i = 0; i < n; i++) {
         sqz_error err = {0};
-        const agent_info *info = NULL;
         char *name = list[i]->d_name, *end = strstr(name, ".jsonl");
         if (end && !end[6] && name[0] != '.' && t->n_sinks < MAX_SINKS) {
             *end = 0;
-            sqz_status s = spool_agent(t, name, &info, &err);
-            if (!s) s = add_sink(t, name, info, NULL, &err);
-            if (s) tell(t, SQZ_LOG_WARN, err.text);
+            if (open_begun(t, name, &err)) tell(t, SQZ_LOG_WARN, err.text);
         }
         free(list[i]);
     }
