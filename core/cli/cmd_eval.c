@@ -37,6 +37,29 @@ static char *stem(const char *spec)
     return path_format("%.*s", (int)(dot && dot > base ? dot - base : (long)strlen(base)), base);
 }
 
+/* K=V pairs as an object: numbers and true/false as such, anything else as text. */
+static sqz_status add_params(const cli *c, cJSON *eval, sqz_error *err)
+{
+    const char *const *pairs;
+    int n = cli_list(c, "param", &pairs);
+    cJSON *with = n ? cJSON_AddObjectToObject(eval, "with") : NULL;
+    for (int i = 0; i < n; i++) {
+        const char *equals = strchr(pairs[i], '=');
+        if (!equals || equals == pairs[i])
+            return err_set(err, ERR_USAGE, "--param %s: write name=value", pairs[i]);
+        char *name = path_format("%.*s", (int)(equals - pairs[i]), pairs[i]);
+        cJSON *value = cJSON_Parse(equals + 1);
+        if (!cJSON_IsNumber(value) && !cJSON_IsBool(value)) {
+            cJSON_Delete(value);
+            value = cJSON_CreateString(equals + 1);
+        }
+        cJSON_DeleteItemFromObjectCaseSensitive(with, name);
+        cJSON_AddItemToObject(with, name, value);
+        free(name);
+    }
+    return SQZ_OK;
+}
+
 static sqz_status add_eval(const cli *c, cJSON *evals, const char *spec, sqz_error *err)
 {
     char *name, *local = NULL;
@@ -59,6 +82,7 @@ static sqz_status add_eval(const cli *c, cJSON *evals, const char *spec, sqz_err
             cJSON_AddNumberToObject(e, "shots", (double)cli_int(c, "num-fewshot"));
         if (cli_given(c, "use")) cJSON_AddStringToObject(e, "use", cli_text(c, "use"));
         cJSON_AddStringToObject(e, "document_tokens", cli_text(c, "document-tokens"));
+        s = add_params(c, e, err);
     }
     free(name);
     free(local);
@@ -157,6 +181,9 @@ static void say(const cli *c)
     char took[32];
     cJSON_ArrayForEach(task, json_get(c->json, "results"))
     {
+        int width = 18;
+        cJSON_ArrayForEach(m, task) if (is_metric(m, task) && (int)strlen(m->string) > width)
+            width = (int)strlen(m->string);
         format_seconds(json_num(task, "seconds", 0), took);
         cli_say(c, "%s%s%s  n %lld, %s\n", term_on(stdout, TERM_BOLD), task->string,
                 term_off(stdout), (long long)json_int(task, "n", 0), took);
@@ -168,7 +195,7 @@ static void say(const cli *c)
             snprintf(key, sizeof key, "%.*s_stderr%s", comma ? (int)(comma - m->string) : 96,
                      m->string, comma ? comma : "");
             double se = json_num(task, key, -1);
-            cli_say(c, "  %-18s %.6g", m->string, m->valuedouble);
+            cli_say(c, "  %-*s %.6g", width, m->string, m->valuedouble);
             if (se >= 0) cli_say(c, " \u00b1 %.2g", se);
             cli_say(c, "\n");
         }
@@ -212,6 +239,7 @@ const command cmd_eval = {
         "log-likelihood; {text} or .txt = perplexity. Known tasks (arc_easy, arc_challenge, boolq, "
         "gsm8k, hellaswag, lambada_openai, mmlu, openbookqa, piqa, wikitext, winogrande) ask and "
         "score as lm-evaluation-harness does: TASK=FILE or TASK=FOLDER with that set's fields; "
+        "needle and long_perplexity=FILE measure how a model does as its context grows; "
         "your own tasks are JSON definitions (docs/tasks.md).",
     .examples = "  sqz eval examples/tiny-arith/model --dataset "
                 "examples/tiny-arith/data/test.jsonl --window 256\n"

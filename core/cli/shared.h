@@ -95,6 +95,13 @@ sqz_status cli_eval_tasks(const cli *, cJSON **out, sqz_error *err);
          0,                                                                                        \
          0,                                                                                        \
          "special tokens around each document of a text set"},                                     \
+        {"param",                                                                                  \
+         CLI_LIST,                                                                                 \
+         "K=V",                                                                                    \
+         NULL,                                                                                     \
+         0,                                                                                        \
+         0,                                                                                        \
+         "a parameter of the evaluation; `sqz plugin info EVAL` lists them"},                      \
     {                                                                                              \
         "use", CLI_TEXT, "EVAL", NULL, 0, 0,                                                       \
             "evaluation plugin (default: by the fields of the rows)"                               \

@@ -272,9 +272,12 @@ static sqz_status check_choice(const open_set *o, int64_t i, sqz_error *err)
 
 static sqz_status find_kind(open_set *o, sqz_error *err)
 {
-    static const char *const wants[] = {"\"text\"", "\"question\" and \"answer\"",
-                                        "a question with its choices and the right one", "",
-                                        "", "\"messages\""};
+    static const char *const wants[] = {"\"text\"",
+                                        "\"question\" and \"answer\"",
+                                        "a question with its choices and the right one",
+                                        "",
+                                        "",
+                                        "\"messages\""};
     const row_store *s = o->store;
     int64_t n = rows_count(s);
     if (n == 0)
@@ -315,10 +318,11 @@ static sqz_status add_folder(open_set *o, const source *from, const dataset_opti
                              sqz_error *err)
 {
     data_folder f;
-    const data_split *split;
+    const data_split *split = NULL;
     sqz_status st = folder_scan(from->path, &f, err);
     if (st != SQZ_OK) return st;
-    st = choose_split(&f, from, with, &split, err);
+    if (with->pattern) st = folder_match(&f, with->pattern, with->split, &split, err);
+    if (st == SQZ_OK && !split) st = choose_split(&f, from, with, &split, err);
     sha256 *all = st == SQZ_OK ? sha256_new() : NULL;
     for (int64_t i = 0; all && i < split->n_files && st == SQZ_OK; i++) {
         char digest[DIGEST_TEXT] = "";

@@ -31,8 +31,9 @@ typedef struct dataset {
 
 /* spec: FILE, FOLDER, FOLDER:SPLIT or FOLDER:SUBSET:SPLIT, each also as NAME=... (the name is used
  * as the key of results); TASK=FILE or TASK=FOLDER for the requests of a known task or of a task
- * definition's path (task/task.h).  What is none of these is refused with that explanation.  An empty file is an
- * error that says so.  A folder without a split gives its test split, else validation. */
+ * definition's path (task/task.h).  What is none of these is refused with that explanation.  An
+ * empty file is an error that says so.  A folder without a split gives its test split, else
+ * validation. */
 sqz_status dataset_open(const char *spec, dataset **out, sqz_error *err);
 
 typedef struct dataset_options {
@@ -44,9 +45,10 @@ typedef struct dataset_options {
     int64_t max_rows;          /* 0 = all */
     const char *const *header; /* columns of CSV and TSV files that have no header line, or NULL */
     int64_t n_header;
-    int cells_as_text; /* CSV and TSV: no cell is a number or missing */
-    int any_rows;      /* rows of every kind and mixture, unchecked */
-    int64_t shots;     /* of a task: examples before each row + 1; 0 = as the task says */
+    int cells_as_text;   /* CSV and TSV: no cell is a number or missing */
+    int any_rows;        /* rows of every kind and mixture, unchecked */
+    const char *pattern; /* of a folder: read the files that match (fnmatch), if any do */
+    int64_t shots;       /* of a task: examples before each row + 1; 0 = as the task says */
 } dataset_options;
 sqz_status dataset_open_with(const char *spec, const dataset_options *, dataset **out,
                              sqz_error *err);

@@ -2,6 +2,7 @@
 #include "data/documents.h"
 #include "chat/chat.h"
 #include "data/rows.h"
+#include "task/task.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -245,7 +246,7 @@ sqz_status data_stream(const dataset *d, tokenizer *t, framing frame, const uint
                        int32_t **ids, int64_t *n, sqz_error *err)
 {
     id_list out = {0};
-    if (d->kind != DATA_TEXT)
+    if (d->kind != DATA_TEXT && !(d->task && task_is_text(d->task)))
         return err_set(err, SQZ_E_INVALID,
                        "%s: only rows with \"text\" and .txt files are a stream of tokens",
                        d->path);

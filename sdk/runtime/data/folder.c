@@ -3,6 +3,7 @@
 #include "io/file.h"
 #include <ctype.h>
 #include <dirent.h>
+#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -378,6 +379,32 @@ sqz_status folder_find(const data_folder *f, const char *config, const char *spl
                  split ? split : "test or validation", words);
     free(words);
     return st;
+}
+
+/* Adds a copy of every matching file of splits [0, n) to `to`. */
+static int add_matching(const data_folder *f, int64_t n, const char *pattern, data_split *to)
+{
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t k = 0; k < f->splits[i].n_files; k++) {
+            const char *inside = f->splits[i].files[k] + strlen(f->path) + 1;
+            if (fnmatch(pattern, inside, FNM_PATHNAME | FNM_PERIOD) != 0) continue;
+            if (!add_to_split(to, f->path, inside)) return 0;
+        }
+    }
+    return 1;
+}
+
+sqz_status folder_match(data_folder *f, const char *pattern, const char *split,
+                        const data_split **out, sqz_error *err)
+{
+    int64_t n = f->n_splits;
+    data_split *to = split_at(f, pattern, split ? split : "");
+    *out = NULL;
+    if (!to || !add_matching(f, n, pattern, to))
+        return err_set(err, SQZ_E_NOMEM, "%s: no memory for its files", f->path);
+    if (to->n_files) qsort(to->files, (size_t)to->n_files, sizeof *to->files, by_name);
+    if (to->n_files) *out = to;
+    return SQZ_OK;
 }
 
 const data_split *folder_calibration(const data_folder *f, const char *config)

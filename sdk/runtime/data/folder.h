@@ -42,6 +42,10 @@ void folder_free(data_folder *);
  * validation: what evaluations take.  "dev", "valid" and so on find "validation". */
 sqz_status folder_find(const data_folder *, const char *config, const char *split,
                        const data_split **out, sqz_error *err);
+/* The files whose path in the folder matches (fnmatch; * stays inside a folder), as a split called
+ * `split`; *out NULL: none does.  Pointers to other splits are lost. */
+sqz_status folder_match(data_folder *, const char *pattern, const char *split,
+                        const data_split **out, sqz_error *err);
 /* The split that calibration takes when none is named: calibration, else train, else validation;
  * NULL: there is none. */
 const data_split *folder_calibration(const data_folder *, const char *config);

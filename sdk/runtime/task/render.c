@@ -372,6 +372,20 @@ static sqz_status put_generation(renderer *r)
     return st ? st : put_number(r, "request.max_new_tokens", r->t->max_new);
 }
 
+static sqz_status put_kind(renderer *r)
+{
+    const char *kind = task_output_names[r->t->output];
+    return rows_put(r->out, "request.kind", ROW_STRING, kind, (int64_t)strlen(kind), r->err);
+}
+
+/* Text that the evaluation makes itself: one row without any. */
+static sqz_status render_nothing(renderer *r)
+{
+    sqz_status st = rows_begin(r->out, 1, r->err);
+    if (!st) st = put_kind(r);
+    return st ? st : put_names(r, "request.metrics", &r->t->metrics);
+}
+
 /* The row with its answer, as one text: for calibration, and to find rows that leaked. */
 static sqz_status put_document(renderer *r)
 {
@@ -400,6 +414,8 @@ static sqz_status render_row(renderer *r, int64_t row)
         break;
     case TASK_ROLLING: st = put_rolling(r); break;
     case TASK_GENERATE: st = put_generation(r); break;
+    case TASK_NEEDLE:
+    case TASK_GROWTH: st = put_kind(r); break;
     }
     if (!st) st = put_names(r, "request.metrics", &r->t->metrics);
     return st ? st : put_document(r);
@@ -427,8 +443,10 @@ sqz_status task_render(const task *t, const row_store *docs, const row_store *po
     r->drawn = malloc((size_t)(t->shots + 1) * sizeof *r->drawn);
     python_random_seed(&r->random, FEWSHOT_SEED);
     sqz_status st = r->drawn ? rows_new(&r->out, err) : err_set(err, SQZ_E_NOMEM, "no memory");
-    if (!st) st = rows_begin_file(r->out, rows_count(docs) ? rows_path(docs, 0) : t->name, err);
-    for (int64_t i = 0; i < rows_count(docs) && !st; i++) st = render_row(r, i);
+    int64_t n = docs ? rows_count(docs) : 0;
+    if (!st) st = rows_begin_file(r->out, n ? rows_path(docs, 0) : t->name, err);
+    for (int64_t i = 0; i < n && !st; i++) st = render_row(r, i);
+    if (!st && !docs) st = render_nothing(r);
     asked_free(&r->doc);
     asked_free(&r->shot);
     text_free(&r->context);

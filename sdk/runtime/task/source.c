@@ -94,12 +94,14 @@ static sqz_status locate(const task *t, const char *name, const char *given, con
 static sqz_status open_split(const task *t, const char *name, const char *given, const char *split,
                              dataset **out, sqz_error *err)
 {
-    char *where = NULL;
+    char *where = NULL, *pattern = NULL;
     sqz_status st = locate(t, name, given, split, &where, err);
+    if (!st) st = task_pattern(t, split, &pattern, err);
     dataset_options with = {.cells_as_text = 1, .any_rows = 1};
     if (!st && (!path_exists(where) || path_is_dir(where))) {
         with.config = t->config;
         with.split = split;
+        with.pattern = pattern;
     }
     if (!st) st = dataset_open_with(where, &with, out, err);
     if (st && with.config && path_exists(where)) { /* rows put together by hand have no subsets */
@@ -110,14 +112,15 @@ static sqz_status open_split(const task *t, const char *name, const char *given,
         err_prefix(err, "task %s, data set %s (%s=FILE or %s=FOLDER takes local rows)", t->name,
                    t->dataset ? t->dataset : "", name, name);
     free(where);
+    free(pattern);
     return st;
 }
 
 /* Definition, number of examples and rows: what an evaluation's result depends on. */
 static void digest_of(const task *t, const dataset *docs, const dataset *pool, char *out)
 {
-    char *text = path_format("%s %lld %s %s", t->digest, (long long)t->shots, docs->digest,
-                             pool ? pool->digest : "");
+    char *text = path_format("%s %lld %s %s", t->digest, (long long)t->shots,
+                             docs ? docs->digest : "", pool ? pool->digest : "");
     sha256_buffer(text, strlen(text), out);
     free(text);
 }
@@ -138,13 +141,15 @@ static sqz_status open_rows(task *t, const char *name, const char *given,
                            t->name);
     }
     const char *shots = task_shot_split(t);
-    sqz_status st = open_split(t, name, given, split, &docs, err);
+    int needless = !given && t->output == TASK_NEEDLE && !t->files && !t->dataset;
+    sqz_status st = needless ? SQZ_OK : open_split(t, name, given, split, &docs, err);
     int apart = !st && t->shots > 0 && strcmp(split, shots) != 0;
     if (apart) st = open_split(t, name, given, shots, &pool, err);
-    if (!st)
-        st = task_render(t, data_rows(docs), pool ? data_rows(pool) : data_rows(docs), &rows, err);
-    if (!st) st = dataset_of_requests(rows, t, docs->path, out, err);
+    const row_store *own = docs ? data_rows(docs) : NULL;
+    if (!st) st = task_render(t, own, pool ? data_rows(pool) : own, &rows, err);
+    if (!st) st = dataset_of_requests(rows, t, docs ? docs->path : name, out, err);
     if (!st) digest_of(t, docs, pool, (*out)->digest);
+    if (!st && docs) (*out)->is_txt = docs->is_txt;
     dataset_close(docs);
     dataset_close(pool);
     return st;

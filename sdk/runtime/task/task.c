@@ -13,6 +13,7 @@ static const char *const keys[] = {"task",
                                    "output_type",
                                    "dataset_path",
                                    "dataset_name",
+                                   "dataset_kwargs",
                                    "data_files",
                                    "training_split",
                                    "validation_split",
@@ -38,6 +39,10 @@ static const char *const keys[] = {"task",
                                    "tag",
                                    "task_alias",
                                    "about"};
+
+const char *const task_output_names[TASK_OUTPUTS] = {
+    "multiple_choice", "loglikelihood", "loglikelihood_rolling",
+    "generate_until",  "needle",        "long_perplexity"};
 
 /* What a definition is read with. */
 typedef struct reader {
@@ -70,9 +75,9 @@ static void text_list_free(text_list *l)
 void task_free(task *t)
 {
     if (!t) return;
-    char *texts[] = {
-        t->name,       t->where, t->member,  t->dataset,          t->config,           t->train,
-        t->validation, t->test,  t->fewshot, t->target_delimiter, t->fewshot_delimiter};
+    char *texts[] = {t->name,   t->where,   t->member,           t->dataset,
+                     t->config, t->train,   t->revision,         t->validation,
+                     t->test,   t->fewshot, t->target_delimiter, t->fewshot_delimiter};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) free(texts[i]);
     text_rule *rules[] = {&t->prompt, &t->target, &t->description, &t->counted, &t->gold_value};
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) rule_free(rules[i]);
@@ -88,7 +93,13 @@ void task_free(task *t)
     }
     free(t->columns);
     cJSON_Delete(t->files);
+    cJSON_Delete(t->patterns);
     free(t);
+}
+
+int task_is_text(const task *t)
+{
+    return t->output == TASK_NEEDLE || t->output == TASK_GROWTH;
 }
 
 const char *task_eval_split(const task *t)
@@ -109,6 +120,16 @@ static sqz_status no_memory(const reader *r)
     return err_set(r->err, SQZ_E_NOMEM, "%s: no memory", r->t->where);
 }
 
+/* The text with {{member}} replaced, malloc'd. */
+static char *with_member(const char *text, const char *member)
+{
+    const char *mark = member ? strstr(text, "{{member}}") : NULL;
+    char *out = NULL;
+    if (!mark) return strdup(text);
+    if (asprintf(&out, "%.*s%s%s", (int)(mark - text), text, member, mark + 10) < 0) return NULL;
+    return out;
+}
+
 /* A text key, {{member}} replaced; absent or null leaves NULL. */
 static sqz_status read_text(const reader *r, const char *key, char **out)
 {
@@ -116,14 +137,7 @@ static sqz_status read_text(const reader *r, const char *key, char **out)
     if (!v || cJSON_IsNull(v)) return SQZ_OK;
     if (!cJSON_IsString(v))
         return err_set(r->err, ERR_USAGE, "%s: \"%s\" must be a text", r->t->where, key);
-    const char *mark = r->member ? strstr(v->valuestring, "{{member}}") : NULL;
-    if (mark) {
-        if (asprintf(out, "%.*s%s%s", (int)(mark - v->valuestring), v->valuestring, r->member,
-                     mark + 10) < 0)
-            *out = NULL;
-    } else {
-        *out = strdup(v->valuestring);
-    }
+    *out = with_member(v->valuestring, r->member);
     return *out ? SQZ_OK : no_memory(r);
 }
 
@@ -230,17 +244,15 @@ static sqz_status check_keys(const reader *r)
 
 static sqz_status read_output(const reader *r)
 {
-    static const char *const names[] = {"multiple_choice", "loglikelihood", "loglikelihood_rolling",
-                                        "generate_until"};
     const char *name = json_str(r->json, "output_type", "");
-    for (int i = 0; i < 4; i++)
-        if (!strcmp(names[i], name)) {
+    for (int i = 0; i < TASK_OUTPUTS; i++)
+        if (!strcmp(task_output_names[i], name)) {
             r->t->output = (task_output)i;
             return SQZ_OK;
         }
     return err_set(r->err, ERR_USAGE,
                    "%s: output_type is \"%.40s\"; it must be multiple_choice, loglikelihood, "
-                   "loglikelihood_rolling or generate_until",
+                   "loglikelihood_rolling, generate_until, needle or long_perplexity",
                    r->t->where, name);
 }
 
@@ -270,6 +282,41 @@ static sqz_status read_names(const reader *r)
         st = err_set(r->err, ERR_USAGE, "%s: one of test_split and validation_split is needed",
                      t->where);
     return st;
+}
+
+/* What the harness passes on to load_dataset: {"revision": "...", "data_files": {split: pattern}}.
+ */
+static sqz_status read_files(const reader *r)
+{
+    const cJSON *kwargs = json_get(r->json, "dataset_kwargs"), *item;
+    const cJSON *files = json_get(r->json, "data_files"),
+                *patterns = json_get(kwargs, "data_files");
+    task *t = r->t;
+    cJSON_ArrayForEach(item, kwargs)
+    {
+        if (!strcmp(item->string, "revision") && cJSON_IsString(item)) continue;
+        if (!strcmp(item->string, "data_files") && cJSON_IsObject(item)) continue;
+        return err_set(
+            r->err, ERR_USAGE,
+            "%s: dataset_kwargs.%.60s is not built; \"revision\" is a text, \"data_files\" "
+            "holds a pattern for each split",
+            t->where, item->string);
+    }
+    cJSON_ArrayForEach(item, patterns) if (!cJSON_IsString(item)) return err_set(
+        r->err, ERR_USAGE, "%s: dataset_kwargs.data_files.%.60s must be a text", t->where,
+        item->string);
+    const char *revision = json_str(kwargs, "revision", NULL);
+    if (revision && !(t->revision = strdup(revision))) return no_memory(r);
+    if (files && !(t->files = cJSON_Duplicate(files, 1))) return no_memory(r);
+    if (patterns && !(t->patterns = cJSON_Duplicate(patterns, 1))) return no_memory(r);
+    return SQZ_OK;
+}
+
+sqz_status task_pattern(const task *t, const char *split, char **out, sqz_error *err)
+{
+    const char *pattern = json_str(t->patterns, split, NULL);
+    *out = pattern ? with_member(pattern, t->member) : NULL;
+    return pattern && !*out ? err_set(err, SQZ_E_NOMEM, "task %s: no memory", t->name) : SQZ_OK;
 }
 
 static sqz_status read_shots(const reader *r)
@@ -327,16 +374,18 @@ static sqz_status read_texts(const reader *r)
     if (contexts ? !gold || !t->target.text : !t->target.text && !t->indexed)
         return err_set(r->err, ERR_USAGE, "%s: doc_to_target%s is missing", t->where,
                        contexts ? " or doc_to_gold" : "");
-    if (!contexts && !t->prompt.text && t->output != TASK_ROLLING)
+    if (!contexts && !t->prompt.text && t->output != TASK_ROLLING && !task_is_text(t))
         return err_set(r->err, ERR_USAGE, "%s: doc_to_text is missing", t->where);
     return SQZ_OK;
 }
 
-static const char *const known_metrics[4][4] = {
+static const char *const known_metrics[TASK_OUTPUTS][4] = {
     {"acc", "acc_norm", "acc_bytes", "exact_match"},
     {"perplexity", "acc"},
     {"word_perplexity", "byte_perplexity", "bits_per_byte"},
-    {"exact_match"}};
+    {"exact_match"},
+    {"acc", "exact_match", "error_rate"},
+    {"perplexity", "error_rate"}};
 
 static sqz_status read_metrics(const reader *r)
 {
@@ -409,16 +458,15 @@ static sqz_status read_columns(const reader *r)
 static sqz_status fill(const reader *r)
 {
     task *t = r->t;
-    const cJSON *files = json_get(r->json, "data_files");
     sqz_status st = check_keys(r);
     if (!st) st = read_output(r);
     if (!st) st = read_names(r);
+    if (!st) st = read_files(r);
     if (!st) st = read_shots(r);
     if (!st) st = read_texts(r);
     if (!st) st = read_metrics(r);
     if (!st) st = read_generation(r);
     if (!st) st = read_columns(r);
-    if (!st && files && !(t->files = cJSON_Duplicate(files, 1))) st = no_memory(r);
     char *text = st ? NULL : json_canonical(r->json);
     if (!st && !text) st = no_memory(r);
     if (!st) sha256_buffer(text, strlen(text), t->digest);

@@ -11,6 +11,7 @@
  *     request.continuation                               of a loglikelihood task
  *     request.text, request.words, request.bytes         of a rolling task
  *     request.prompt, request.until, request.max_new_tokens, request.target   of a generation
+ *     request.kind                                       "needle" or "long_perplexity"
  *     request.metrics, request.document                  metric names; the row with its answer
  * Left out: Python functions in definitions, several targets of one row, chat templates. */
 #ifndef SQZ_RUNTIME_TASK_TASK_H
@@ -21,12 +22,20 @@
 #include "task/template.h"
 #include <cjson/cJSON.h>
 
+struct task;
 typedef enum task_output {
-    TASK_CHOICE,  /* "multiple_choice"       */
-    TASK_LOGLIK,  /* "loglikelihood"         */
-    TASK_ROLLING, /* "loglikelihood_rolling" */
-    TASK_GENERATE /* "generate_until"        */
+    TASK_CHOICE,   /* "multiple_choice"       */
+    TASK_LOGLIK,   /* "loglikelihood"         */
+    TASK_ROLLING,  /* "loglikelihood_rolling" */
+    TASK_GENERATE, /* "generate_until"       */
+    TASK_NEEDLE,   /* "needle": text to hide something in, or none       */
+    TASK_GROWTH    /* "long_perplexity": running text at growing lengths */
 } task_output;
+
+enum { TASK_OUTPUTS = 6 };
+extern const char *const task_output_names[TASK_OUTPUTS];
+/* Is what is asked of the model the rows' plain text? */
+int task_is_text(const struct task *);
 
 typedef struct text_rule {
     text_template *text; /* NULL: not given */
@@ -58,6 +67,8 @@ struct task {
     char *member; /* of a group, or NULL */
     task_output output;
     char *dataset, *config;                    /* hub repository and configuration, or NULL */
+    char *revision;                            /* of the repository, or NULL: main */
+    cJSON *patterns;                           /* split to the pattern of its files, or NULL */
     char *train, *validation, *test, *fewshot; /* names of splits, or NULL */
     text_rule prompt, target, description, counted;
     list_rule contexts, choices;
@@ -80,6 +91,10 @@ void task_free(task *);
 /* The split that is measured, and the one that examples come from. */
 const char *task_eval_split(const task *);
 const char *task_shot_split(const task *);
+
+/* The pattern (malloc'd; as of fnmatch) of the split's files in the repository; *out NULL: the
+ * usual names are enough. */
+sqz_status task_pattern(const task *, const char *split, char **out, sqz_error *err);
 
 /* One definition; member replaces {{member}} in names. */
 sqz_status task_parse(const cJSON *definition, const char *where, const char *member, task **out,
@@ -105,7 +120,8 @@ typedef struct task_set {
 sqz_status task_set_open(const char *name, task_set *out, sqz_error *err);
 void task_set_free(task_set *);
 
-/* Rows of `docs` as requests; shots are rows of `pool` (NULL with no shots; may be docs). */
+/* Rows of `docs` as requests; shots are rows of `pool` (NULL with no shots; may be docs).  docs
+ * NULL: one row, of a task that needs no data. */
 sqz_status task_render(const task *, const row_store *docs, const row_store *pool, row_store **out,
                        sqz_error *err);
 
