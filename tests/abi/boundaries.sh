@@ -44,8 +44,8 @@ if [ -z "$ids" ]; then
     echo "found no plugin ids in $root/plugins"
     exit 1
 fi
-# Words (metrics, fields of rows, parts of a machine) that plugins happen to share; their ids still count.
-shared='^(perplexity|exact_match|continuation|cpu|multiple_choice|jsonl)$'
+# Words (metrics, kinds of tasks, fields of rows, parts of a machine) that plugins happen to share; their ids still count.
+shared='^(perplexity|exact_match|continuation|cpu|multiple_choice|needle|long_perplexity|jsonl)$'
 dotted=$(sed 's/\./\\./g' <<<"$ids" | paste -sd'|')
 shorts=$(sed 's/.*\.//' <<<"$ids" | grep -vE "$shared" | sort -u | paste -sd'|')
 while read -r file; do
