@@ -12,6 +12,7 @@
 
 static const cli_option options[] = {
     EVAL_OPTIONS,
+    READER_OPTIONS,
     {"draws", CLI_INT, "N", "2000", 100, 1e6, "resamples of the bootstrap"},
     {"show", CLI_INT, "N", "20", 0, 1e6, "items on which the models differ, in the report"},
     {"output", CLI_TEXT, "FILE", NULL, 0, 0,

@@ -193,18 +193,21 @@ static void add_side(cJSON *out, const char *name, const overlap_side *side)
     json_add_num(o, "shared_runs", (double)side->shared_runs);
 }
 
-static sqz_status add_against(const cli *c, cJSON *out, sqz_error *err)
+static sqz_status add_against(const cli *c, const char *data, cJSON *out, sqz_error *err)
 {
     const char *const *specs;
     int n = cli_list(c, "against", &specs);
     if (!n) return SQZ_OK;
     cJSON *list = cJSON_AddArrayToObject(out, "against");
     dataset *mine = NULL;
-    sqz_status s = dataset_open(c->args[0], &mine, err);
+    sqz_status s = dataset_open(data, &mine, err);
     for (int i = 0; i < n && !s; i++) {
         dataset *other = NULL;
         overlap found;
-        s = dataset_open(specs[i], &other, err);
+        char *spec = NULL;
+        s = cli_readable(c, specs[i], &spec, err);
+        if (!s) s = dataset_open(spec, &other, err);
+        free(spec);
         if (!s) s = overlap_measure(mine, (const dataset *const *)&other, 1, &found, err);
         if (!s) {
             cJSON *o = cJSON_CreateObject();
@@ -291,20 +294,26 @@ static sqz_status run_stats(cli *c, sqz_error *err)
     reader with = {0};
     const cJSON *o;
     const char *model = cli_text(c, "model");
+    char *data = NULL;
     sqz_status s = model ? subject_check_path(model, err) : SQZ_OK;
+    if (!s) s = cli_readable(c, c->args[0], &data, err);
     if (!s && model) s = tokenizer_open(model, &with.tok, err);
     if (!s && model) chat_open(model, &with.template, NULL);
-    if (s) return s;
+    if (s) {
+        free(data);
+        return s;
+    }
     cJSON_AddStringToObject(c->json, "data", c->args[0]);
     cJSON *splits = cJSON_AddArrayToObject(c->json, "splits");
     progress_begin("data stats");
-    s = path_is_dir(c->args[0]) ? add_folder(c->args[0], &with, splits, err)
-                                : open_and_add(c->args[0], &with, splits, err);
+    s = path_is_dir(data) ? add_folder(data, &with, splits, err)
+                          : open_and_add(data, &with, splits, err);
     tokenizer_free(with.tok);
     chat_free(with.template);
     add_shares(splits);
-    if (!s) s = add_against(c, c->json, err);
+    if (!s) s = add_against(c, data, c->json, err);
     progress_end();
+    free(data);
     if (s) return s;
     cJSON_ArrayForEach(o, splits) say_split(c, o, cJSON_GetArraySize(splits) > 1);
     cJSON_ArrayForEach(o, json_get(c->json, "against")) say_against(c, o);
@@ -335,7 +344,10 @@ static sqz_status run_show(cli *c, sqz_error *err)
 {
     dataset *d;
     dataset_options o = {.max_rows = cli_int(c, "rows")};
-    sqz_status s = dataset_open_with(c->args[0], &o, &d, err);
+    char *data = NULL;
+    sqz_status s = cli_readable(c, c->args[0], &data, err);
+    if (!s) s = dataset_open_with(data, &o, &d, err);
+    free(data);
     if (s) return s;
     cJSON_AddStringToObject(c->json, "data", c->args[0]);
     cJSON_AddStringToObject(c->json, "kind", data_kind_name(d->kind));
@@ -368,6 +380,7 @@ static const cli_option stats_options[] = {
     {"model", CLI_TEXT, "MODEL", NULL, 0, 0, "also count tokens, by this model's tokenizer"},
     {"against", CLI_LIST, "FILE", NULL, 0, 0,
      "how much of the data stands in this set too; may be given several times"},
+    READER_OPTIONS,
 };
 
 const command cmd_data_stats = {
@@ -378,7 +391,8 @@ const command cmd_data_stats = {
     .summary = "rows, fields, lengths, duplicates and leaks of a data set",
     .details =
         "FILE is JSONL, JSON, CSV, TSV, Parquet or .txt (also .gz and .zst), or a folder of them: "
-        "FOLDER for all splits, FOLDER:SPLIT or FOLDER:SUBSET:SPLIT for one. --against finds rows "
+        "FOLDER for all splits, FOLDER:SPLIT or FOLDER:SUBSET:SPLIT for one; files of other formats "
+        "are read by data plugins. --against finds rows "
         "that are in both sets word for word, and rows that share 13 words in a row.",
     .examples = "  sqz data stats examples/tiny-arith/data\n"
                 "  sqz data stats train.parquet --model examples/tiny-arith/model\n"
@@ -389,6 +403,7 @@ const command cmd_data_stats = {
 static const cli_option show_options[] = {
     {"rows", CLI_INT, "N", "5", 0, 1e12, "the first N rows; 0 = all"},
     {"as-text", CLI_FLAG, NULL, NULL, 0, 0, "each row as the text that calibration reads"},
+    READER_OPTIONS,
 };
 
 const command cmd_data_show = {

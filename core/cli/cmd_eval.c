@@ -8,6 +8,7 @@
 
 static const cli_option options[] = {
     EVAL_OPTIONS,
+    READER_OPTIONS,
     {"items", CLI_TEXT, "FILE", NULL, 0, 0,
      "write the outcome of every item, one JSON object a line (default with --json FILE: "
      "FILE.items.jsonl)"},
@@ -64,7 +65,7 @@ static sqz_status add_eval(const cli *c, cJSON *evals, const char *spec, sqz_err
 {
     char *name, *local = NULL;
     const cJSON *other;
-    sqz_status s = cli_dataset(spec, 0, &local, err);
+    sqz_status s = cli_dataset(c, spec, &local, err);
     if (s) return s;
     name = stem(local);
     cJSON_ArrayForEach(other, evals) if (strcmp(json_str(other, "name", ""), name) == 0) s =

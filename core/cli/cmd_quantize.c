@@ -33,41 +33,10 @@ static const cli_option options[] = {
     {"format", CLI_TEXT, "NAME", NULL, 0, 0, "format plugin (default: the best that can hold it)"},
     {"param", CLI_LIST, "K=V", NULL, 0, 0,
      "any other parameter of the method; `sqz plugin info METHOD` lists them"},
+    READER_OPTIONS,
     COMPUTE_OPTION("auto"),
     MEMORY_OPTION,
 };
-
-/* The row of a parameter in the method's description, or NULL. */
-static const cJSON *find_param(const agent_info *method, const char *name)
-{
-    const cJSON *p;
-    cJSON_ArrayForEach(p, method->params) if (strcmp(json_str(p, "name", ""), name) == 0) return p;
-    return NULL;
-}
-
-/* A value as typed on the command line: the parameter's own default says whether it is text. */
-static cJSON *typed_value(const cJSON *param, const char *text)
-{
-    const char *type = json_str(param, "type", "");
-    if (param && (strcmp(type, "text") == 0 || strcmp(type, "choice") == 0))
-        return cJSON_CreateString(text);
-    cJSON *v = cJSON_Parse(text);
-    if (v && (cJSON_IsNumber(v) || cJSON_IsBool(v))) return v;
-    cJSON_Delete(v);
-    return cJSON_CreateString(text);
-}
-
-static sqz_status add_param(cJSON *with, const agent_info *method, const char *pair, sqz_error *err)
-{
-    const char *equals = strchr(pair, '=');
-    if (!equals || equals == pair)
-        return err_set(err, ERR_USAGE, "--param %s: write name=value", pair);
-    char *name = path_format("%.*s", (int)(equals - pair), pair);
-    cJSON_DeleteItemFromObjectCaseSensitive(with, name);
-    cJSON_AddItemToObject(with, name, typed_value(find_param(method, name), equals + 1));
-    free(name);
-    return SQZ_OK;
-}
 
 /* "with" of the step: the named options and --param, checked against the method's own rows. */
 static sqz_status make_with(const cli *c, const agent_info *method, cJSON *with, sqz_error *err)
@@ -79,11 +48,8 @@ static sqz_status make_with(const cli *c, const agent_info *method, cJSON *with,
         json_add_num(with, "group_size", (double)cli_int(c, "group-size"));
     if (cli_flag(c, "symmetric") || cli_flag(c, "asymmetric"))
         cJSON_AddBoolToObject(with, "symmetric", cli_flag(c, "symmetric"));
-    const char *const *pairs;
-    int n = cli_list(c, "param", &pairs);
-    sqz_status s = SQZ_OK;
-    for (int i = 0; i < n && !s; i++) s = add_param(with, method, pairs[i], err);
     cJSON *resolved = NULL;
+    sqz_status s = cli_params(c, "param", method, with, err);
     if (!s) s = params_resolve(method, with, NULL, &resolved, err);
     cJSON_Delete(resolved);
     return s;
@@ -98,14 +64,26 @@ static cJSON *make_calibration(const cli *c, const char *source)
         cJSON_AddNumberToObject(o, "seq_len", (double)cli_int(c, "seq-len"));
     if (cli_given(c, "tokens")) cJSON_AddNumberToObject(o, "tokens", (double)cli_int(c, "tokens"));
     cJSON_AddStringToObject(o, "packing", cli_text(c, "packing"));
-    const char *const *against;
-    int n = cli_list(c, "against", &against);
-    cJSON *exclude = cJSON_AddArrayToObject(o, "exclude");
-    for (int i = 0; i < n; i++) cJSON_AddItemToArray(exclude, cJSON_CreateString(against[i]));
     cJSON_AddBoolToObject(o, "shuffle", cli_flag(c, "shuffle"));
     cJSON_AddNumberToObject(o, "seed", (double)cli_seed(c));
     cJSON_AddStringToObject(o, "document_tokens", cli_text(c, "document-tokens"));
     return o;
+}
+
+/* The sets whose rows are not calibrated on. */
+static sqz_status add_against(const cli *c, cJSON *calibration, sqz_error *err)
+{
+    const char *const *against;
+    int n = cli_list(c, "against", &against);
+    cJSON *exclude = cJSON_AddArrayToObject(calibration, "exclude");
+    sqz_status s = SQZ_OK;
+    for (int i = 0; i < n && !s; i++) {
+        char *local = NULL;
+        s = cli_readable(c, against[i], &local, err);
+        if (!s) cJSON_AddItemToArray(exclude, cJSON_CreateString(local));
+        free(local);
+    }
+    return s;
 }
 
 /* [steps, export]; also validates everything that can be known before a worker starts. */
@@ -116,7 +94,7 @@ static sqz_status make_tasks(const cli *c, cJSON **out, sqz_error *err)
     cJSON *with = cJSON_CreateObject();
     char *source = NULL;
     sqz_status s = SQZ_OK;
-    if (cli_given(c, "calibration")) s = cli_calibration(cli_text(c, "calibration"), &source, err);
+    if (cli_given(c, "calibration")) s = cli_calibration(c, cli_text(c, "calibration"), &source, err);
     if (!s) s = cli_catalogue(c, &cat, err);
     if (s) {
         free(source);
@@ -127,6 +105,8 @@ static sqz_status make_tasks(const cli *c, cJSON **out, sqz_error *err)
     if (!s) s = make_with(c, method, with, err);
     if (!s && cli_given(c, "format"))
         s = catalogue_find(cat, "format/1", cli_text(c, "format"), &format, err);
+    cJSON *calibration = source ? make_calibration(c, source) : NULL;
+    if (!s && calibration) s = add_against(c, calibration, err);
     if (!s) {
         *out = cJSON_CreateArray();
         cJSON *steps = cJSON_CreateObject(), *export = cJSON_CreateObject(),
@@ -134,7 +114,7 @@ static sqz_status make_tasks(const cli *c, cJSON **out, sqz_error *err)
         cJSON_AddItemToArray(*out, steps);
         cJSON_AddItemToArray(*out, export);
         cJSON_AddStringToObject(steps, "task", "steps");
-        if (source) cJSON_AddItemToObject(steps, "calibration", make_calibration(c, source));
+        if (calibration) cJSON_AddItemToObject(steps, "calibration", calibration);
         cJSON_AddStringToObject(step, "use", method->id);
         cJSON_AddItemToObject(step, "with", cJSON_Duplicate(with, 1));
         cJSON_AddItemToArray(cJSON_AddArrayToObject(steps, "steps"), step);
@@ -144,6 +124,8 @@ static sqz_status make_tasks(const cli *c, cJSON **out, sqz_error *err)
             cJSON_AddStringToObject(export, "format", cli_text(c, "format"));
         }
         cJSON_AddStringToObject(export, "output", cli_text(c, "output"));
+    } else {
+        cJSON_Delete(calibration);
     }
     free(source);
     cJSON_Delete(with);

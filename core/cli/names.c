@@ -1,8 +1,11 @@
-/* names.c - models and data sets by their names on the hub, for commands that take them. */
+/* names.c - models and data sets as the user named them, made ready to be opened: names on the hub
+ * become folders in its cache, what only a data plugin can read becomes a file of rows. */
 #include "cli/shared.h"
 #include "cli/terminal.h"
+#include "coordinator/spec.h"
 #include "data/data.h"
 #include "io/file.h"
+#include "worker/convert.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +36,101 @@ sqz_status cli_model_folder(const char *word, hub_want want, char **folder, sqz_
     return s;
 }
 
+/* ---- data plugins ---------------------------------------------------------------------------- */
+static void on_worker_progress(void *ctx, double done, const char *what)
+{
+    on_tick(ctx, done, what);
+}
+
+static void on_worker_log(void *ctx, int level, const char *text)
+{
+    (void)ctx;
+    terminal_log(level, "%s", text);
+}
+
+static int on_worker_cancel(void *ctx)
+{
+    (void)ctx;
+    return signals_count();
+}
+
+const worker_hooks cli_reading = {on_worker_progress, on_worker_log, on_worker_cancel, NULL};
+
+/* What --reader and --reader-param say; *with is the caller's. */
+static sqz_status given_reader(const cli *c, const catalogue *cat, reader_choice *out, cJSON **with,
+                               sqz_error *err)
+{
+    const agent_info *reader;
+    const char *const *pairs;
+    int n = cli_list(c, "reader-param", &pairs);
+    *with = NULL;
+    *out = (reader_choice){cli_text(c, "reader"), NULL};
+    if (!out->use)
+        return n ? err_set(err, ERR_USAGE, "--reader-param needs --reader") : SQZ_OK;
+    sqz_status s = catalogue_find(cat, "data/1", out->use, &reader, err);
+    if (s) return s;
+    *with = cJSON_CreateObject();
+    s = cli_params(c, "reader-param", reader, *with, err);
+    out->use = reader->id;
+    out->with = *with;
+    return s;
+}
+
+/* one: a mix otherwise. */
+static sqz_status readable(const cli *c, const char *spec, int one, char **local, sqz_error *err)
+{
+    catalogue *cat = NULL;
+    reader_choice reader = {0};
+    cJSON *with = NULL;
+    spec_machine machine;
+    sqz_status s = cli_catalogue(c, &cat, err);
+    if (!s) s = given_reader(c, cat, &reader, &with, err);
+    if (!s) {
+        char *store = cli_registry_dir(c);
+        spec_detect(&machine);
+        convert_options o = {cat, store, {0, machine.memory_bytes}, &cli_reading};
+        progress_begin("read data");
+        s = one ? convert_dataset(&o, spec, &reader, local, NULL, err)
+                : convert_mix(&o, spec, &reader, local, err);
+        progress_end();
+        free(store);
+    }
+    cJSON_Delete(with);
+    if (cat) catalogue_close(cat);
+    return s;
+}
+
+sqz_status cli_readable(const cli *c, const char *spec, char **local, sqz_error *err)
+{
+    const reader_choice named = {cli_text(c, "reader"), NULL};
+    if (convert_may_need(spec, &named)) return readable(c, spec, 1, local, err);
+    *local = path_format("%s", spec);
+    return SQZ_OK;
+}
+
+/* ---- data sets ------------------------------------------------------------------------------- */
+sqz_status cli_hub_dataset(const char *spec, int for_calibration, char **local, sqz_error *err)
+{
+    if (!hub_is_dataset(spec)) {
+        *local = path_format("%s", spec);
+        return SQZ_OK;
+    }
+    progress_begin("download");
+    sqz_status s = hub_dataset(spec, for_calibration, &hooks, local, err);
+    progress_end();
+    return s;
+}
+
+sqz_status cli_dataset(const cli *c, const char *spec, char **local, sqz_error *err)
+{
+    char *here = NULL;
+    if (cli_text(c, "reader")) return cli_readable(c, spec, local, err); /* its name is its own */
+    sqz_status s = cli_hub_dataset(spec, 0, &here, err);
+    if (!s) s = cli_readable(c, here, local, err);
+    free(here);
+    return s;
+}
+
 /* A part of a mix without its weight: SPEC of SPEC@2.5; NULL: it has none. */
 static char *without_weight(const char *part, const char **weight)
 {
@@ -47,14 +145,14 @@ static char *without_weight(const char *part, const char **weight)
     return path_format("%.*s", (int)(at - part), part);
 }
 
-sqz_status cli_calibration(const char *mix, char **local, sqz_error *err)
+static sqz_status hub_mix(const char *mix, char **local, sqz_error *err)
 {
     char *copy = path_format("%s", mix), *all = path_format("%s", ""), *save = NULL;
     sqz_status s = SQZ_OK;
     for (char *w = strtok_r(copy, ",", &save); w && !s; w = strtok_r(NULL, ",", &save)) {
         const char *weight;
         char *spec = without_weight(w, &weight), *one = NULL;
-        s = cli_dataset(spec, 1, &one, err);
+        s = cli_hub_dataset(spec, 1, &one, err);
         if (!s) {
             char *more = path_format("%s%s%s%s", all, *all ? "," : "", one, weight);
             free(all);
@@ -71,14 +169,23 @@ sqz_status cli_calibration(const char *mix, char **local, sqz_error *err)
     return s;
 }
 
-sqz_status cli_dataset(const char *spec, int for_calibration, char **local, sqz_error *err)
+sqz_status cli_calibration(const cli *c, const char *mix, char **local, sqz_error *err)
 {
-    if (!hub_is_dataset(spec)) {
-        *local = path_format("%s", spec);
+    char *here = NULL;
+    int named = cli_text(c, "reader") != NULL, needed = named;
+    mix_spec parts;
+    sqz_status s = named ? SQZ_OK : hub_mix(mix, &here, err);
+    if (s) return s;
+    if (!here) here = path_format("%s", mix);
+    if (!needed && mix_parse(here, &parts, NULL) == SQZ_OK) {
+        for (int64_t i = 0; i < parts.n; i++) needed |= convert_may_need(parts.specs[i], NULL);
+        mix_free(&parts);
+    }
+    if (!needed) {
+        *local = here;
         return SQZ_OK;
     }
-    progress_begin("download");
-    sqz_status s = hub_dataset(spec, for_calibration, &hooks, local, err);
-    progress_end();
+    s = readable(c, here, 0, local, err);
+    free(here);
     return s;
 }

@@ -73,6 +73,50 @@ sqz_status cli_registry(const cli *c, registry **out, sqz_error *err)
     return s;
 }
 
+/* ---- parameters of a plugin ------------------------------------------------------------------ */
+/* The row of a parameter in the agent's description, or NULL. */
+static const cJSON *find_param(const agent_info *a, const char *name)
+{
+    const cJSON *p;
+    cJSON_ArrayForEach(p, a->params) if (strcmp(json_str(p, "name", ""), name) == 0) return p;
+    return NULL;
+}
+
+/* A value as typed on the command line: the parameter's own default says whether it is text. */
+static cJSON *typed_value(const cJSON *param, const char *text)
+{
+    const char *type = json_str(param, "type", "");
+    if (param && (strcmp(type, "text") == 0 || strcmp(type, "choice") == 0))
+        return cJSON_CreateString(text);
+    cJSON *v = cJSON_Parse(text);
+    if (v && (cJSON_IsNumber(v) || cJSON_IsBool(v))) return v;
+    cJSON_Delete(v);
+    return cJSON_CreateString(text);
+}
+
+static sqz_status add_param(cJSON *with, const agent_info *a, const char *option, const char *pair,
+                            sqz_error *err)
+{
+    const char *equals = strchr(pair, '=');
+    if (!equals || equals == pair)
+        return err_set(err, ERR_USAGE, "--%s %s: write name=value", option, pair);
+    char *name = path_format("%.*s", (int)(equals - pair), pair);
+    cJSON_DeleteItemFromObjectCaseSensitive(with, name);
+    cJSON_AddItemToObject(with, name, typed_value(find_param(a, name), equals + 1));
+    free(name);
+    return SQZ_OK;
+}
+
+sqz_status cli_params(const cli *c, const char *option, const agent_info *a, cJSON *with,
+                      sqz_error *err)
+{
+    const char *const *pairs;
+    int n = cli_list(c, option, &pairs);
+    sqz_status s = SQZ_OK;
+    for (int i = 0; i < n && !s; i++) s = add_param(with, a, option, pairs[i], err);
+    return s;
+}
+
 /* ---- whole files and stdin ------------------------------------------------------------------- */
 static sqz_status read_stdin(char **data, int64_t *bytes, sqz_error *err)
 {

@@ -21,9 +21,32 @@ void model_ref_free(model_ref *);
  * (malloc'd): itself when it is no name of the hub. */
 sqz_status cli_model_folder(const char *word, hub_want want, char **folder, sqz_error *err);
 /* A data set's spec with a name of the hub replaced by its folder (malloc'd). */
-sqz_status cli_dataset(const char *spec, int for_calibration, char **local, sqz_error *err);
-/* The same for the parts of a calibration mix, A@2,B@1. */
-sqz_status cli_calibration(const char *mix, char **local, sqz_error *err);
+sqz_status cli_hub_dataset(const char *spec, int for_calibration, char **local, sqz_error *err);
+/* A spec of a file that only a data plugin can read, replaced by the rows that it made in a worker
+ * (malloc'd).  This and what follows for commands with READER_OPTIONS. */
+sqz_status cli_readable(const cli *, const char *spec, char **local, sqz_error *err);
+/* Both, for a data set that is evaluated. */
+sqz_status cli_dataset(const cli *, const char *spec, char **local, sqz_error *err);
+/* Both, for the parts of a calibration mix, A@2,B@1. */
+sqz_status cli_calibration(const cli *, const char *mix, char **local, sqz_error *err);
+/* Progress, log and Ctrl-C of what reads data in a worker. */
+extern const worker_hooks cli_reading;
+/* The K=V texts of a list option as parameters of the agent, typed by its rows, not checked yet. */
+sqz_status cli_params(const cli *, const char *option, const agent_info *, cJSON *with,
+                      sqz_error *err);
+#define READER_OPTIONS                                                                             \
+    {"reader",                                                                                     \
+     CLI_TEXT,                                                                                     \
+     "PLUGIN",                                                                                     \
+     NULL,                                                                                         \
+     0,                                                                                            \
+     0,                                                                                            \
+     "data plugin that reads the data (default: for files that sqz does not read itself, by the "  \
+     "file's ending or first bytes)"},                                                             \
+    {                                                                                              \
+        "reader-param", CLI_LIST, "K=V", NULL, 0, 0,                                               \
+            "a parameter of --reader; `sqz plugin info PLUGIN` lists them"                         \
+    }
 
 typedef struct in_process {
     model_ref ref;

@@ -241,7 +241,37 @@ static int facts_tracker(const void *table, cJSON *facts)
     return t->begin && t->event;
 }
 
-/* Extension ids the host knows, the kind that must offer each, and the table's size in 1.0. */
+/* ".wet|.warc.wet" as a list; 0 when it is no such text. */
+static int add_endings(const char *endings, cJSON *facts)
+{
+    cJSON *list = cJSON_AddArrayToObject(facts, "endings");
+    for (const char *p = endings ? endings : ""; *p;) {
+        size_t n = strcspn(p, "|");
+        if (n < 2 || n > 32 || *p != '.' || cJSON_GetArraySize(list) == 32) return 0;
+        for (size_t i = 0; i < n; i++)
+            if (p[i] <= ' ' || p[i] > '~' || p[i] == '/' || (p[i] >= 'A' && p[i] <= 'Z')) return 0;
+        char ending[40];
+        snprintf(ending, sizeof ending, "%.*s", (int)n, p);
+        cJSON_AddItemToArray(list, cJSON_CreateString(ending));
+        p += n + (p[n] == '|');
+    }
+    return 1;
+}
+
+static int facts_data(const void *table, cJSON *facts)
+{
+    const sqz_data *t = table;
+    int named = (t->flags & SQZ_DATA_NAMED) != 0;
+    if (!t->next || !t->example || t->example_bytes < 1 || t->example_bytes > (64 << 10) ||
+        !add_endings(t->endings, facts))
+        return 0;
+    cJSON_AddBoolToObject(facts, "probes", t->probe != NULL);
+    cJSON_AddBoolToObject(facts, "named", named);
+    return 1;
+}
+
+/* Extension ids the host knows, the kind that must offer each, and the table's size when it was
+ * released. */
 static const struct known_extension {
     const char *id, *kind;
     uint32_t bytes;
@@ -254,6 +284,7 @@ static const struct known_extension {
     {SQZ_FORMAT_1, "format/1", 40, 0, facts_format},
     {SQZ_HARDWARE_1, "hardware/1", 216, 0, facts_hardware},
     {SQZ_TRACKER_1, "tracker/1", 40, 0, facts_tracker},
+    {SQZ_DATA_1, "data/1", 48, 1, facts_data},
 };
 
 static sqz_status describe_extensions(const sqz_agent *a, cJSON *extensions, sqz_error *err)
@@ -270,7 +301,7 @@ static sqz_status describe_extensions(const sqz_agent *a, cJSON *extensions, sqz
         if (bytes < known[i].bytes)
             return err_set(
                 err, ERR_PLUGIN,
-                "agent %s: extension %s has %u bytes, ABI 1.0 has %u; set struct_size to "
+                "agent %s: extension %s has %u bytes, at least %u are needed; set struct_size to "
                 "sizeof the table",
                 a->id, known[i].id, bytes, known[i].bytes);
         if (!known[i].facts(table, cJSON_AddObjectToObject(extensions, known[i].id)))

@@ -102,6 +102,10 @@ void *agent_self(const agent *);
 const sqz_host *agent_host(const agent *); /* the sqz_host this agent was given */
 /* Binds `with` by libffi and calls run.  A failure carries the agent's id and its fail() text. */
 sqz_status agent_call(agent *, void *subject, const cJSON *with, sqz_error *err);
+/* Around direct calls of its tables, as agent_call does around `run`: a crash in between is blamed on
+ * the agent, and what it left behind is looked for after them. */
+void agent_enter(agent *);
+void agent_leave(agent *);
 /* fail() of the core's own tables: the plugin is given the ABI's nearest code, and passes it on;
  * agent_error then finds the core's code again, so that a full disk stays one. */
 sqz_status host_fail(const sqz_host *, sqz_status status, const char *text);

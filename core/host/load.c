@@ -193,21 +193,32 @@ sqz_status agent_error(agent *a, sqz_status status, sqz_error *err)
     return code;
 }
 
+void agent_enter(agent *a)
+{
+    const host *owner = a->seat.owner;
+    a->seat.code = a->seat.own = SQZ_OK;
+    a->seat.text[0] = 0;
+    if (owner->enter) owner->enter(owner->enter_ctx, a->seat.info);
+}
+
+void agent_leave(agent *a)
+{
+    const host *owner = a->seat.owner;
+    if (owner->leave) owner->leave(owner->enter_ctx, a->seat.info);
+}
+
 sqz_status agent_call(agent *a, void *subject, const cJSON *with, sqz_error *err)
 {
     cJSON *resolved = NULL;
     sqz_status returned = SQZ_OK;
-    const host *owner = a->seat.owner;
     if (!a->run)
         return err_set(err, SQZ_E_INVALID, "%s: kind %s has no run function", a->seat.info->id,
                        a->seat.info->kind);
     sqz_status status = params_resolve(a->seat.info, with, NULL, &resolved, err);
     if (status) return status;
-    a->seat.code = a->seat.own = SQZ_OK;
-    a->seat.text[0] = 0;
-    if (owner->enter) owner->enter(owner->enter_ctx, a->seat.info);
+    agent_enter(a);
     status = binding_call(a->run, a->seat.shown, a->self, subject, resolved, &returned, err);
-    if (owner->leave) owner->leave(owner->enter_ctx, a->seat.info);
+    agent_leave(a);
     if (status)
         err_prefix(err, "%s", a->seat.info->id);
     else if (returned)

@@ -118,7 +118,8 @@ static sqz_status open_state(job_state *s, sqz_error *err)
     host_hooks hooks = {hook_log, hook_tick, s};
     s->host = host_new(&hooks);
     host_set_enter(s->host, hook_enter, hook_leave, s);
-    st = backend_open(s->catalogue, s->host, &s->backend, err);
+    if (job_model(s)[0]) /* converting data needs none */
+        st = backend_open(s->catalogue, s->host, &s->backend, err);
     const char *artifact = json_str(s->job, "artifact", "");
     if (!st && digest_valid(artifact))
         snprintf(s->artifact, sizeof s->artifact, "%s", artifact);
@@ -142,7 +143,8 @@ static const struct {
 } tasks[] = {{"steps", 4, task_steps},
              {"eval", 4, task_eval},
              {"bench", 1, task_bench},
-             {"export", 1, task_export}};
+             {"export", 1, task_export},
+             {"convert", 1, task_convert}};
 
 static int task_index(const cJSON *task)
 {
@@ -161,7 +163,8 @@ static sqz_status run_tasks(job_state *s, cJSON *results, sqz_error *err)
         if (k < 0)
             return err_set(
                 err, ERR_USAGE,
-                "job.json: task \"%s\" is unknown; this program runs steps, eval, bench and export",
+                "job.json: task \"%s\" is unknown; this program runs steps, eval, bench, export and "
+                "convert",
                 json_str(task, "task", ""));
         total += tasks[k].weight;
     }

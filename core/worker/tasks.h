@@ -31,6 +31,7 @@ sqz_status task_steps(job_state *, const cJSON *task, cJSON *result, sqz_error *
 sqz_status task_eval(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
 sqz_status task_bench(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
 sqz_status task_export(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
+sqz_status task_convert(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
 /* Bytes of all tensors the format would write for the current artifact; 0 when it cannot hold it.
  * format NULL = the best one. */
 int64_t export_bytes(job_state *, subject *, const char *format);

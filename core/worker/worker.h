@@ -13,6 +13,7 @@
  *   {"task":"eval","evals":[{"name","dataset","limit","window","use","with"}],"kl":{...}}
  *   {"task":"bench","prompt_tokens","new_tokens","repeats"}
  *   {"task":"export","format","output"}
+ *   {"task":"convert","source","reader":{"use","with"}}    (a job of only these needs no model)
  * result.json {"schema":"sqz.result/1","job":id,"state":"ok|failed|unsupported|cancelled",
  *             "error":{"code","message"},"tasks":[result of each finished task],
  *             "manners":[{"agent","did"}] (see manners.h; absent when there is nothing to say),

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define SQZ_ABI_MAJOR 1
-#define SQZ_ABI_MINOR 1
+#define SQZ_ABI_MINOR 2
 
 #if defined(__GNUC__)
 #  define SQZ_EXPORT __attribute__((visibility("default")))

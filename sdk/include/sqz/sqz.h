@@ -11,4 +11,5 @@
 #include <sqz/format.h>
 #include <sqz/hardware.h>
 #include <sqz/tracker.h>
+#include <sqz/data.h>
 #endif
