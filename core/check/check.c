@@ -22,7 +22,7 @@ enum { MAX_REPORT = 64 << 10 };
 
 static const check_case *const tables[] = {
     cases_file,   cases_host,     cases_method,  cases_eval, cases_search,
-    cases_format, cases_hardware, cases_tracker, cases_age,  cases_manners};
+    cases_format, cases_hardware, cases_tracker, cases_data, cases_age, cases_manners};
 enum { N_TABLES = sizeof tables / sizeof *tables };
 
 static const check_case *case_at(int i)

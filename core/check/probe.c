@@ -16,10 +16,11 @@
 
 static const check_case *const tables[] = {
     cases_file,   cases_host,     cases_method,  cases_eval, cases_search,
-    cases_format, cases_hardware, cases_tracker, cases_age,  cases_manners};
+    cases_format, cases_hardware, cases_tracker, cases_data, cases_age, cases_manners};
 static const subject_kind *const subjects[] = {&subject_method,   &subject_eval,
                                                &subject_search,   &subject_format,
-                                               &subject_hardware, &subject_tracker};
+                                               &subject_hardware, &subject_tracker,
+                                               &subject_data};
 
 /* ---- reporting ------------------------------------------------------------------------------- */
 static int weight_of(const char *verdict)

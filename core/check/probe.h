@@ -48,7 +48,7 @@ typedef struct subject_kind {
                       sqz_error *err);
 } subject_kind;
 extern const subject_kind subject_method, subject_eval, subject_search, subject_format,
-    subject_hardware, subject_tracker;
+    subject_hardware, subject_tracker, subject_data;
 /* NULL when no subject is built in for the kind. */
 const subject_kind *subject_of(const char *kind);
 /* Opens, uses, closes.  digest may be NULL. */
@@ -73,6 +73,6 @@ typedef struct check_case {
 } check_case;
 
 extern const check_case cases_file[], cases_host[], cases_method[], cases_eval[], cases_search[],
-    cases_format[], cases_hardware[], cases_tracker[], cases_age[],
+    cases_format[], cases_hardware[], cases_tracker[], cases_data[], cases_age[],
     cases_manners[]; /* each ends with a NULL stage */
 #endif

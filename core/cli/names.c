@@ -65,8 +65,7 @@ static sqz_status given_reader(const cli *c, const catalogue *cat, reader_choice
     int n = cli_list(c, "reader-param", &pairs);
     *with = NULL;
     *out = (reader_choice){cli_text(c, "reader"), NULL};
-    if (!out->use)
-        return n ? err_set(err, ERR_USAGE, "--reader-param needs --reader") : SQZ_OK;
+    if (!out->use) return n ? err_set(err, ERR_USAGE, "--reader-param needs --reader") : SQZ_OK;
     sqz_status s = catalogue_find(cat, "data/1", out->use, &reader, err);
     if (s) return s;
     *with = cJSON_CreateObject();

@@ -17,8 +17,7 @@ __attribute__((format(printf, 3, 4))) static sqz_status refuse(row_line *l, sqz_
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    if (!l->failure.code)
-        err_set(&l->failure, code, "row %lld: %s", (long long)l->number, text);
+    if (!l->failure.code) err_set(&l->failure, code, "row %lld: %s", (long long)l->number, text);
     return host_fail(l->host, l->failure.code, l->failure.text);
 }
 
@@ -59,7 +58,8 @@ static sqz_status take_text(row_line *l, const char *name, const char *text, int
         return refuse(l, SQZ_E_INVALID, "its texts have more than %d MiB", ROW_MAX_BYTES >> 20);
     int64_t bad = utf8_check(text, n);
     if (bad >= 0 || memchr(text, 0, (size_t)n))
-        return refuse(l, SQZ_E_INVALID, "field \"%.80s\" is no UTF-8 text without zero bytes", name);
+        return refuse(l, SQZ_E_INVALID, "field \"%.80s\" is no UTF-8 text without zero bytes",
+                      name);
     char *copy = strndup(text, (size_t)n);
     *value = copy ? cJSON_CreateString(copy) : NULL;
     free(copy);

@@ -152,8 +152,10 @@ static int claims(const agent_info *a, const char *name)
 {
     const cJSON *facts = json_get(a->extensions, SQZ_DATA_1), *ending;
     if (!name) return json_bool(facts, "probes", 0);
-    cJSON_ArrayForEach(ending, json_get(facts, "endings")) if (
-        cJSON_IsString(ending) && ends_with(name, strlen(name), ending->valuestring)) return 1;
+    cJSON_ArrayForEach(ending,
+                       json_get(facts, "endings")) if (cJSON_IsString(ending) &&
+                                                       ends_with(name, strlen(name),
+                                                                 ending->valuestring)) return 1;
     return 0;
 }
 

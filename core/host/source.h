@@ -15,8 +15,8 @@ typedef struct source {
     char *unpacked; /* of .gz and .zst */
 } source;
 
-/* A file is mapped, and unpacked in memory; everything else is a name.  ERR_MODEL when a file cannot
- * be read. */
+/* A file is mapped, and unpacked in memory; everything else is a name.  ERR_MODEL when a file
+ * cannot be read. */
 sqz_status source_open(const char *text, source *out, sqz_error *err);
 void source_close(source *);
 

@@ -5,8 +5,9 @@
  * the parent removes when this process dies}; without `use` the plugin that claims the file's
  * ending, or the one whose probe() is surest.  The result:
  * {"source","reader","version","rows","bytes","object":digest,"path","cached"}.
- * The file is kept under the hash of the source's bytes, the plugin and its parameters, so a file is
- * read once; a source that is no file is read each time.  Left out: what the rows are good for. */
+ * The file is kept under the hash of the source's bytes, the plugin and its parameters, so a file
+ * is read once; a source that is no file is read each time.  Left out: what the rows are good for.
+ */
 #include "host/source.h"
 #include "worker/tasks.h"
 #include <errno.h>
@@ -205,8 +206,7 @@ static sqz_status read_source(job_state *s, const source *from, const cJSON *tas
     cJSON_AddStringToObject(result, "reader", reader->id);
     cJSON_AddStringToObject(result, "version", reader->version);
     int cached = from->digest[0] && take_cached(s, key, result);
-    if (!cached)
-        st = convert(s, from, reader, with, json_str(task, "temp", NULL), result, err);
+    if (!cached) st = convert(s, from, reader, with, json_str(task, "temp", NULL), result, err);
     if (!cached && !st && from->digest[0]) st = remember(s, key, result, err);
     cJSON_AddBoolToObject(result, "cached", cached);
     cJSON_Delete(with);
