@@ -4,7 +4,8 @@
  * 3, 4 and 8 bits, symmetric or not; vLLM's GPTQ path takes symmetric 4 and 8 bits with groups of
  * 32, 64, 128 or a whole row.  transformers 5 keeps the experts of a layer in one parameter and
  * replaces only modules, so routed experts do not load there (checked with 5.23); its gpt2 stops on
- * quantized Conv1D modules, which gptqmodel's own loader takes (checked with 7.7). */
+ * quantized Conv1D modules, which gptqmodel's own loader takes where the grid is symmetric (checked
+ * with 7.7). */
 #include "gptq_file.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -40,12 +41,17 @@ static int loads_in_vllm(int bits, int64_t group_size, int symmetric, int subset
     return symmetric && (bits == 4 || bits == 8) && group_ok && !subset;
 }
 
-static void add_transformers(page *p, int kind)
+static void add_transformers(page *p, int kind, int symmetric)
 {
     if (kind & GPTQ_EXPERTS) {
         add(p, "Not for transformers 5: it leaves the quantized experts out and fills them with "
                "random "
                "numbers. transformers 4 and vLLM read these names.\n\n");
+    } else if (kind & GPTQ_CONV1D && !symmetric) {
+        add(p,
+            "Not for transformers 5, which stops on quantized Conv1D modules, nor for gptqmodel, "
+            "whose own loader takes asymmetric grids only from itself. A symmetric grid loads in "
+            "gptqmodel.\n\n");
     } else if (kind & GPTQ_CONV1D) {
         add(p, "gptqmodel (transformers 5 stops on quantized Conv1D modules):\n\n"
                "```python\nfrom gptqmodel import GPTQModel\n"
@@ -70,7 +76,7 @@ char *gptq_readme(int bits, int64_t group_size, int symmetric, int subset, int k
     add(&p, "Tensors that are not quantized are the source checkpoint's, bit for bit; "
             "`validation_report.json` holds the load-back check.\n\n");
     add(&p, "## Load it\n\n");
-    add_transformers(&p, kind);
+    add_transformers(&p, kind, symmetric);
     if (loads_in_vllm(bits, group_size, symmetric, subset))
         add(&p, "vLLM:\n\n```sh\nvllm serve PATH\n```\n\n");
     add(&p, "sqz itself:\n\n```sh\nsqz generate PATH --prompt \"Question:\"\nsqz eval PATH "

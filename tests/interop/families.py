@@ -1,12 +1,15 @@
-"""GPTQ exports of every model family in transformers and gptqmodel: logits there must be those of sqz.
+"""Exports of every model family in other readers: logits there must be those of sqz.
 
-    python families.py [--sqz build/bin/sqz] [--out build/interop/families]
+    python families.py [--sqz build/bin/sqz] [--out build/interop/families] [FAMILY]...
 
-Takes the golden checkpoints of SQZ_SHARED/golden (tests/golden/make_golden.py makes such a folder; the small ones of the
-tree have widths that GPTQ cannot pack), gives each a byte tokenizer, quantizes it with `sqz quantize --method gptq` to 4 bits in
-groups of 32, and loads the folder where its README.md says that it loads.  The readers dequantize in half precision, so the
-criterion is 1 % of the largest logit; a wrong layout is off by all of it.  Folders that no reader here takes (routed
-experts) are checked by sqz's own load-back; widths that the format cannot hold must be refused by name.
+Makes a small random checkpoint of each family with transformers (widths in multiples of 32, which GPTQ packs; biases, tied embeddings,
+windows, fused, transposed and routed layouts as the family has them), quantizes it with RTN (4 bits, asymmetric but for GPT-2) and GPTQ
+(4 bits, symmetric) in groups of 32, exports, and compares `sqz logits` of the exported folder in float32 with
+
+1. transformers in float32 on the same weights, unpacked by the few lines of torch in `unpack` below: this is exact, so the limit is that of
+   the golden vectors, 2e-4.  It proves layout, names and grid of every linear, and what was left dense;
+2. the loader that the folder's README.md names, transformers or gptqmodel, which computes in float16: the limit is 2 % of the largest
+   logit; a layout read wrongly is off by all of it.  Families that no loader here takes say so in their row.
 """
 import argparse
 import json
@@ -18,17 +21,33 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-CASES = [("llama", "transformers"), ("mistral-swa", "transformers"), ("qwen2", "transformers"), ("qwen3", "transformers"), ("phi3", "transformers"),
-         ("gpt_neox", "transformers"), ("opt", "transformers"), ("gpt2", "gptqmodel"), ("mixtral", None), ("gemma2", "refused"), ("qwen3_moe", "refused")]
+EXACT, HALF = 2e-4, 0.02
+wide = dict(num_hidden_layers=2)
+FAMILIES = {  # what transformers makes of it, keys of its config, who loads an export
+    "llama": ("llama", {}, "transformers"),
+    "llama, tied, biases": ("llama", dict(num_key_value_heads=4, tie_word_embeddings=True, attention_bias=True, mlp_bias=True), "transformers"),
+    "mistral, sliding window": ("mistral", dict(sliding_window=8), "transformers"),
+    "qwen2, tied": ("qwen2", dict(tie_word_embeddings=True, use_sliding_window=False), "transformers"),
+    "qwen3": ("qwen3", dict(head_dim=32), "transformers"),
+    "gemma2": ("gemma2", dict(wide, head_dim=32, query_pre_attn_scalar=24, sliding_window=8, attn_logit_softcapping=5.0, final_logit_softcapping=15.0), "transformers"),
+    "gemma3": ("gemma3_text", dict(head_dim=32, query_pre_attn_scalar=24, sliding_window=8, num_hidden_layers=6), "transformers"),
+    "phi3 (fused qkv, gate_up)": ("phi3", dict(wide, sliding_window=8), "transformers"),
+    "gpt2 (Conv1D)": ("gpt2", dict(vocab_size=320, n_embd=64, n_layer=2, n_head=4, n_positions=256, bos_token_id=1, eos_token_id=2, _replace=True), "gptqmodel"),
+    "gpt_neox (fused, head by head)": ("gpt_neox", dict(wide, rotary_pct=0.25, num_key_value_heads=None), "transformers"),
+    "opt": ("opt", dict(vocab_size=320, hidden_size=64, ffn_dim=160, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=256, word_embed_proj_dim=64,
+                        bos_token_id=1, eos_token_id=2, pad_token_id=0, _replace=True), "transformers"),
+    "mixtral (routed experts)": ("mixtral", dict(wide, num_local_experts=4, num_experts_per_tok=2, sliding_window=8, intermediate_size=96), None),
+    "qwen3_moe (routed experts)": ("qwen3_moe", dict(head_dim=32, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=96, norm_topk_prob=True, mlp_only_layers=[0],
+                                                     decoder_sparse_step=1), None),
+}
+METHODS = ["rtn", "gptq"]
 
 
-def prepare(golden, case, out):
+def make_checkpoint(folder, kind, keys, seed):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from make_golden import make
 
-    folder = os.path.join(out, case)
-    os.makedirs(folder, exist_ok=True)
-    for f in ("config.json", "model.safetensors"):
-        shutil.copyfile(os.path.join(golden, case, f), os.path.join(folder, f))
+    make(kind, keys, seed).save_pretrained(folder)
     vocab = {"<pad>": 0, "<s>": 1, "</s>": 2}
     for c in sorted(pre_tokenizers.ByteLevel.alphabet()):
         vocab[c] = len(vocab)
@@ -36,10 +55,44 @@ def prepare(golden, case, out):
     t.pre_tokenizer, t.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     t.add_special_tokens(["<pad>", "<s>", "</s>"])
     t.save(os.path.join(folder, "tokenizer.json"))
-    return folder
 
 
-def reader_logits(reader, folder, ids):
+def words(packed, bits):
+    """int32 words [n, m] to codes [n * 32 / bits, m], the lowest bits first."""
+    import torch
+
+    per, mask = 32 // bits, (1 << bits) - 1
+    return torch.stack([(packed >> (bits * k)) & mask for k in range(per)], 1).reshape(-1, packed.shape[1])
+
+
+def unpack(export, dense, conv1d):
+    """GPTQ v1 to a folder of plain float32 weights; conv1d: matrices lie [in, out]."""
+    from safetensors.torch import load_file, save_file
+
+    with open(os.path.join(export, "config.json"), encoding="utf-8") as f:
+        config = json.load(f)
+    bits, stored, plain = config.pop("quantization_config")["bits"], {}, {}
+    for name in sorted(os.listdir(export)):
+        if name.endswith(".safetensors"):
+            stored.update(load_file(os.path.join(export, name)))
+    for name, x in stored.items():
+        module, part = name.rsplit(".", 1)
+        if part == "qweight":
+            group = stored[module + ".g_idx"].long()
+            zeros = words(stored[module + ".qzeros"].T.contiguous(), bits).T + 1
+            scales = stored[module + ".scales"].float()
+            w = (words(x, bits) - zeros[group]).float() * scales[group]
+            plain[module + ".weight"] = (w if conv1d else w.T).contiguous()
+        elif part not in ("qzeros", "scales", "g_idx"):
+            plain[name] = x
+    shutil.rmtree(dense, ignore_errors=True)
+    os.makedirs(dense)
+    save_file(plain, os.path.join(dense, "model.safetensors"), metadata={"format": "pt"})
+    with open(os.path.join(dense, "config.json"), "w", encoding="utf-8") as f:
+        json.dump(config, f)
+
+
+def logits_of(reader, folder, ids):
     import torch
 
     if reader == "gptqmodel":
@@ -47,59 +100,71 @@ def reader_logits(reader, folder, ids):
         m = GPTQModel.load(folder, device="cpu", backend=BACKEND.TORCH, dtype=torch.float16).model
     else:
         from transformers import AutoModelForCausalLM, GPTQConfig
-        m = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, device_map="cpu",
-                                                 quantization_config=GPTQConfig(bits=4, backend="torch"))
+        quantized = {"quantization_config": GPTQConfig(bits=4, backend="torch")} if reader == "transformers" else {}
+        m = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, device_map="cpu", attn_implementation="eager", **quantized)
     with torch.no_grad():
         return m.eval()(ids).logits.float()
 
 
-def check(a, golden, case, reader, calibration):
+def check(a, family, method, folder, calibration, ids_file):
+    """The row's cells, and whether all is as expected."""
     from safetensors.torch import load_file
 
-    folder = prepare(golden, case, a.out)
-    export, ids = os.path.join(a.out, case + "-gptq"), os.path.join(golden, case, "golden.safetensors")
+    kind, _, reader = FAMILIES[family]
+    export = f"{folder}-{method}"
     shutil.rmtree(export, ignore_errors=True)
-    r = subprocess.run([a.sqz, "quantize", folder, "--method", "gptq", "--bits", "4", "--group-size", "32", "--symmetric", "--calibration", calibration,
+    # gptqmodel's own loader refuses asymmetric grids that it has not written itself
+    grid = "--asymmetric" if method == "rtn" and reader != "gptqmodel" else "--symmetric"
+    r = subprocess.run([a.sqz, "quantize", folder, "--method", method, "--bits", "4", "--group-size", "32", grid, "--calibration", calibration,
                         "--samples", "16", "--seq-len", "64", "--output", export, "--quiet"], capture_output=True, text=True)
-    if reader == "refused":
-        return ("refused: " + r.stderr.strip().split("gptq: ")[-1], r.returncode != 0 and "multiples of 32" in r.stderr)
     if r.returncode:
-        return (r.stderr.strip()[-200:], False)
+        return (r.stderr.strip()[-200:], "", "", False)
     with open(os.path.join(export, "validation_report.json"), encoding="utf-8") as f:
         back = json.load(f)["load_back"]
-    if reader is None:
-        return (f"load-back: {back['linears_bit_equal']} linears bit-equal, logits {back['max_logit_difference']:g}", back["max_logit_difference"] == 0)
-    logits = os.path.join(a.out, case + ".logits")
-    subprocess.run([a.sqz, "logits", export, "--input-ids", ids, "--output", logits, "--compute", "fp32"], check=True, capture_output=True)
-    ours = load_file(logits)["logits"]
-    off, top = (reader_logits(reader, export, load_file(ids)["input_ids"]) - ours).abs().max().item(), ours.abs().max().item()
-    return (f"{off:.4f} of {top:.1f}", off <= 0.01 * top)
+    logits = export + ".logits"
+    subprocess.run([a.sqz, "logits", export, "--input-ids", ids_file, "--output", logits, "--compute", "fp32"], check=True, capture_output=True)
+    ours, ids = load_file(logits)["logits"], load_file(ids_file)["input_ids"]
+    unpack(export, export + "-dense", kind == "gpt2")
+    exact, top = (logits_of("float32", export + "-dense", ids) - ours).abs().max().item(), ours.abs().max().item()
+    good, loaded = back["max_logit_difference"] == 0 and exact <= EXACT, "none"
+    if reader:
+        off = (logits_of(reader, export, ids) - ours).abs().max().item()
+        good, loaded = good and off <= HALF * top, f"{reader}: {off:.4f} of {top:.1f}"
+    return (str(back["linears_bit_equal"]), f"{exact:.1e}", loaded, good)
 
 
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--sqz", default=os.path.join(ROOT, "build/bin/sqz"))
     p.add_argument("--out", default=os.path.join(ROOT, "build/interop/families"))
+    p.add_argument("only", nargs="*", metavar="FAMILY", help="first words of the families to check")
     a = p.parse_args()
-    golden = os.path.join(os.environ.get("SQZ_SHARED", ""), "golden")
-    if not os.path.isdir(golden):
-        print("skipped: SQZ_SHARED does not name a folder with golden/")
-        return
     os.environ.update(HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="", TOKENIZERS_PARALLELISM="false")
     os.makedirs(a.out, exist_ok=True)
-    calibration, rng = os.path.join(a.out, "calibration.jsonl"), random.Random(1)
-    words = "the of and to in is that it was for on are as with his they at be this from have or by one had not but what all were".split()
+    sys.path.insert(0, os.path.join(ROOT, "tests/golden"))
+    import torch
+    from safetensors.torch import save_file
+
+    calibration, ids, rng = os.path.join(a.out, "calibration.jsonl"), os.path.join(a.out, "ids.safetensors"), random.Random(1)
+    save_file({"input_ids": torch.randint(3, 259, (2, 48), generator=torch.Generator().manual_seed(7))}, ids)
+    text = "the of and to in is that it was for on are as with his they at be this from have or by one had not but what all were".split()
     with open(calibration, "w", encoding="utf-8") as f:
         for _ in range(200):
-            f.write(json.dumps({"text": " ".join(rng.choice(words) for _ in range(40))}) + "\n")
-    rows, bad = [], 0
-    for case, reader in CASES:
-        text, good = check(a, golden, case, reader, calibration)
-        bad += not good
-        rows.append(f"| {case} | {reader or 'sqz'} | {text} | {'yes' if good else 'NO'} |")
-        print(rows[-1], flush=True)
+            f.write(json.dumps({"text": " ".join(rng.choice(text) for _ in range(40))}) + "\n")
+    rows, bad = ["| family | method | linears | off from transformers, float32 | loaded by, off by | as expected |", "|---|---|---|---|---|---|"], 0
+    print("\n".join(rows))
+    for i, (family, (kind, keys, _)) in enumerate(FAMILIES.items()):
+        if a.only and not any(family.startswith(w) for w in a.only):
+            continue
+        folder = os.path.join(a.out, family.split(" (")[0].replace(", ", "-").replace(" ", "-"))
+        make_checkpoint(folder, kind, keys, 2000 + i)
+        for method in METHODS:
+            *cells, good = check(a, family, method, folder, calibration, ids)
+            bad += not good
+            rows.append(f"| {' | '.join([family, method, *cells])} | {'yes' if good else 'NO'} |")
+            print(rows[-1], flush=True)
     with open(os.path.join(a.out, "families.md"), "w", encoding="utf-8") as f:
-        f.write("\n".join(["| family | read by | logits off by | as expected |", "|---|---|---|---|", *rows]) + "\n")
+        f.write("\n".join(rows) + "\n")
     sys.exit(1 if bad else 0)
 
 

@@ -237,7 +237,13 @@ static double max_diff(const float *a, const float *b, int64_t n)
 }
 
 /* ---- golden ---------------------------------------------------------------------------------- */
-static void check_forward(subject *s, const char *label)
+/* The worst of a case's forwards, and how many of its greedy ids are those of transformers. */
+typedef struct agreement {
+    double logits, hidden; /* hidden: of the largest of its block */
+    int greedy, asked;
+} agreement;
+
+static void check_forward(subject *s, const char *label, agreement *a)
 {
     const model_config *c = model_get_config(s->m);
     int64_t n = s->b * s->t, nh = n * c->hidden;
@@ -253,14 +259,16 @@ static void check_forward(subject *s, const char *label)
         ck_assert_msg(off <= limit, "%s: after %s %lld the hidden states are off by %g (limit %g)",
                       label, l ? "block" : "the embedding, block", (long long)(l ? l - 1 : 0), off,
                       limit);
+        a->hidden = fmax(a->hidden, off / max_abs(want, nh));
     }
     double off = max_diff(golden(s, "logits"), logits, n * c->vocab);
     ck_assert_msg(off <= 2e-4, "%s: logits are off by %g", label, off);
+    a->logits = fmax(a->logits, off);
     free(logits);
     free(hidden);
 }
 
-static void check_greedy(subject *s, const char *label)
+static void check_greedy(subject *s, const char *label, agreement *a)
 {
     int32_t out[2][16];
     sqz_generation r[2];
@@ -278,6 +286,8 @@ static void check_greedy(subject *s, const char *label)
         for (int k = 0; k < 16; k++) {
             int64_t want;
             memcpy(&want, t->data + 8 * (i * 16 + k), 8);
+            a->asked++;
+            a->greedy += want == out[i][k];
             if (want == out[i][k]) continue;
             ck_assert_msg(margin[i * 16 + k] < 1e-3,
                           "%s: greedy token %d of sequence %d is %d, not %lld (margin %g)", label,
@@ -287,11 +297,12 @@ static void check_greedy(subject *s, const char *label)
     }
 }
 
-static void check_case(const char *name, device d)
+static agreement check_case(const char *name, device d)
 {
+    agreement a = {0};
     if (!d.hw) {
         printf("skipped: %s/hw_cpu.so is not built\n", SQZ_PLUGIN_DIR);
-        return;
+        return a;
     }
     for (int way = 0; way < 4; way++) {
         const char *config = way & 1 ? "config.legacy.json" : "config.json";
@@ -301,10 +312,11 @@ static void check_case(const char *name, device d)
         /* 20: the windows exceed the chunk, and the embedding is cut within them */
         subject s = subject_open(name, config, d, way < 2, way == 2 ? 20 : 0);
         snprintf(label, sizeof label, "%s %s %s", s.m->info.name, name, config);
-        check_forward(&s, label);
-        if (way < 2) check_greedy(&s, label);
+        check_forward(&s, label, &a);
+        if (way < 2) check_greedy(&s, label, &a);
         subject_close(&s);
     }
+    return a;
 }
 
 START_TEST(golden_case)
@@ -324,7 +336,9 @@ START_TEST(shared_golden_case)
     }
     snprintf(dir, sizeof dir, "%s/golden/", shared);
     golden_dir = dir;
-    check_case(shared_cases[_i], cpu_device());
+    agreement a = check_case(shared_cases[_i], cpu_device());
+    printf("| %s | %.1e | %.1e | %d of %d |\n", shared_cases[_i], a.logits, a.hidden, a.greedy,
+           a.asked);
     golden_dir = GOLDEN;
 }
 END_TEST
@@ -1314,7 +1328,6 @@ static Suite *suite(void)
     TCase *t = tcase_create("model");
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, golden_case, 0, 2 * N_CASES);
-    tcase_add_loop_test(t, shared_golden_case, 0, N_SHARED);
     tcase_add_loop_test(t, quantized_linears_split_alike, 0, 6);
     tcase_add_loop_test(t, fused_experts_are_the_same, 0, 2);
     tcase_add_loop_test(t, windows_score_as_their_logits, 0, 1);
@@ -1333,6 +1346,10 @@ static Suite *suite(void)
     tcase_add_loop_test(t, streamed_equals_resident_bit_for_bit, 0, 2);
     tcase_add_loop_test(t, misaligned_tensors_are_copied, 0, 2);
     tcase_add_test(t, a_tick_cancels);
+    suite_add_tcase(s, t);
+    t = tcase_create("shared"); /* CK_RUN_CASE=shared prints its table */
+    tcase_set_timeout(t, 120);
+    tcase_add_loop_test(t, shared_golden_case, 0, N_SHARED);
     suite_add_tcase(s, t);
     t = tcase_create("tiny-arith");
     tcase_set_timeout(t, 120);
