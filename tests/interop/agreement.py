@@ -1,14 +1,19 @@
 """Evaluations beside lm-evaluation-harness: the same rows, the harness's own task definitions.
 
-    SQZ_SHARED=DATA python agreement.py --sqz build/bin/sqz [--limit 40] [--models tiny-arith,...] [--tasks a,b] [--markdown OUT]
+    SQZ_SHARED=DATA python agreement.py --sqz build/bin/sqz [--limit 100] [--models tiny-arith,...] [--tasks a,b] [--shots default,2]
+                                        [--work FOLDER] [--markdown OUT]
 
 DATA holds models/ and data/eval/ (rendered rows, which are turned back into each set's original fields).  Every
 task runs in both programs on the same local files in float32.  Compared: the log-likelihood of every request, its
-greedy flag, every metric and its standard error, generated texts after the stop strings.  A difference of a metric
-counts as a tie only if the two best choices of a row lie within the tolerance.  Exit 1 on any disagreement.
+greedy flag, generated texts after the stop strings, what each row counts for each metric, every metric and its
+standard error.  A row may count differently only where it is a tie in the harness: its two best scores are no
+further apart than two log-likelihoods can be that are each off by the tolerance.  Such rows are counted.
+Each model, number of examples and task is one file in FOLDER/results, and is not run again while that file is there:
+a run that was stopped goes on, and the table of --markdown has everything in the folder.  Exit 1 on any disagreement.
 Needs lm-eval 0.4.13, transformers and torch; says so and exits 0 where they are missing.
 """
 import argparse
+import csv
 import json
 import math
 import os
@@ -21,6 +26,8 @@ import time
 try:
     import lm_eval
     import torch
+    import yaml
+    from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 except ImportError as e:
     print(f"agreement: skipped, {e}")
@@ -28,6 +35,7 @@ except ImportError as e:
 
 TOLERANCE = 1e-3
 TASKS = os.path.join(os.path.dirname(lm_eval.__file__), "tasks")
+GENERATED = ("gsm8k", "sums")  # sums: the example's own questions, in gsm8k's form
 
 
 def rows_of(path):
@@ -80,15 +88,43 @@ def lambada(r):
     return {"text": r["context"] + " " + r["continuation"].strip()}
 
 
-def mmlu(folder, subject, split):
-    import csv
+def mmlu_rows(folder, subject, split):
     with open(os.path.join(folder, split, f"{subject}_{split}.csv"), encoding="utf-8", newline="") as f:
         return [{"question": r["question"], "subject": subject, "choices": [r[f"choice{k}"] for k in range(4)],
                  "answer": int(r["answer"])} for r in csv.DictReader(f)]
 
 
-def prepare(data, out):
+def definition(out, name, base, files, tag="null"):
+    """The harness's own definition, pointed at local files."""
+    listed = ", ".join(f"{split}: {path}" for split, path in files.items())
+    unused = "".join(f"{k}_split: null\n" for k, v in (("training", "train"), ("validation", "validation")) if v not in files)
+    with open(os.path.join(out, name + ".yaml"), "w", encoding="utf-8") as f:
+        f.write(f"include: {os.path.join(TASKS, base)}\ntask: local_{name}\ntag: {tag}\ndataset_path: json\ndataset_name: null\n"
+                f"dataset_kwargs: {{data_files: {{{listed}}}}}\n{unused}")
+
+
+def mmlu(folder, out):
+    """Every subject, the four fields and the whole."""
+    subjects = sorted(f.removesuffix("_test.csv") for f in os.listdir(os.path.join(folder, "test")))
+    for subject in subjects:
+        base, files = f"mmlu/default/mmlu_{subject}.yaml", {}
+        for split in ("test", "dev"):
+            files[split] = os.path.join(out, "mmlu", subject, split + ".jsonl")
+            write(files[split], mmlu_rows(folder, subject, split))
+        with open(os.path.join(TASKS, base), encoding="utf-8") as f:
+            field = yaml.safe_load(f)["tag"].removesuffix("_tasks")
+        definition(out, "mmlu_" + subject, base, files, f"local_{field}_tasks")
+    for group in ("mmlu", "mmlu_stem", "mmlu_other", "mmlu_social_sciences", "mmlu_humanities"):
+        with open(os.path.join(TASKS, f"mmlu/default/_{group}.yaml"), encoding="utf-8") as f:
+            g = yaml.safe_load(f)
+        g["group"], g["task"] = "local_" + g["group"], ["local_" + t for t in g["task"]]
+        with open(os.path.join(out, group + ".yaml"), "w", encoding="utf-8") as f:
+            yaml.safe_dump(g, f)
+
+
+def prepare(shared, out):
     """Folder of each task with its splits; the yaml that points the harness at them."""
+    data = os.path.join(shared, "data", "eval")
     plain = [("arc_easy", "arc_easy.jsonl", arc, ["test", "train"], "arc/arc_easy.yaml"),
              ("arc_challenge", "arc_challenge.jsonl", arc, ["test", "train"], "arc/arc_challenge.yaml"),
              ("openbookqa", "openbook_qa.jsonl", openbook, ["test", "train"], "openbookqa/openbookqa.yaml"),
@@ -96,66 +132,53 @@ def prepare(data, out):
              ("winogrande", "winogrande.jsonl", winogrande, ["validation", "train"], "winogrande/default.yaml"),
              ("boolq", "boolq.jsonl", boolq, ["validation", "train"], "super_glue/boolq/default.yaml"),
              ("hellaswag", "hellaswag_val_1000.jsonl", dict, ["validation", "train"], "hellaswag/hellaswag.yaml"),
-             ("lambada_openai", "lambada_openai.jsonl", lambada, ["test"], "lambada/lambada_openai.yaml"),
-             ("gsm8k", None, dict, ["test", "train"], "gsm8k/gsm8k.yaml")]
-    tasks = {}
-    for name, file, turn, splits, yaml in plain:
-        if file:
-            rows = [turn(r) for r in rows_of(os.path.join(data, file))]
-            # The rows serve as both splits: the first as measured, the last 200 to draw examples from.
-            parts = {splits[0]: rows[:-200]} if len(splits) > 1 else {splits[0]: rows}
-            if len(splits) > 1:
-                parts[splits[1]] = rows[-200:]
-        else:
-            parts = {s: rows_of(os.path.join(data, f"gsm8k_{s}.jsonl")) for s in splits}
-        for s, rs in parts.items():
-            write(os.path.join(out, name, s + ".jsonl"), rs)
-        tasks[name] = (yaml, list(parts))
-    for subject in ("us_foreign_policy", "abstract_algebra"):
-        for split in ("test", "dev"):
-            write(os.path.join(out, "mmlu", subject, split + ".jsonl"), mmlu(os.path.join(data, "mmlu"), subject, split))
-        tasks["mmlu_" + subject] = (f"mmlu/default/mmlu_{subject}.yaml", ["test", "dev"])
+             ("lambada_openai", "lambada_openai.jsonl", lambada, ["test"], "lambada/lambada_openai.yaml")]
+    sets = {}
+    for name, file, turn, splits, base in plain:
+        rows = [turn(r) for r in rows_of(os.path.join(data, file))]
+        # The rows serve as both splits: the first as measured, the last 200 to draw examples from.
+        sets[name] = base, {splits[0]: rows[:-200], splits[1]: rows[-200:]} if len(splits) > 1 else {splits[0]: rows}
+    own = os.path.join(shared, "data", "tiny-arith", "arith_{}.jsonl")
+    for name, files in (("gsm8k", os.path.join(data, "gsm8k_{}.jsonl")), ("sums", own)):
+        sets[name] = "gsm8k/gsm8k.yaml", {s: rows_of(files.format(s)) for s in ("test", "train")}
     with open(os.path.join(data, "wikitext-2", "test.txt"), encoding="utf-8") as f:
-        pages = [p for p in f.read().split("\n = ") if p.strip()][:12]
-    write(os.path.join(out, "wikitext", "test.jsonl"), [{"page": " = " + p[:6000]} for p in pages])
-    tasks["wikitext"] = ("wikitext/wikitext.yaml", ["test"])
-    for name, (yaml, splits) in tasks.items():
-        folder = os.path.join(out, name) if not name.startswith("mmlu_") else os.path.join(out, "mmlu", name[5:])
-        files = ", ".join(f"{s}: {folder}/{s}.jsonl" for s in splits)
-        unused = "".join(f"{k}_split: null\n" for k, v in (("training", "train"), ("validation", "validation"))
-                         if v not in splits)
-        with open(os.path.join(out, name + ".yaml"), "w") as f:
-            f.write(f"include: {os.path.join(TASKS, yaml)}\ntask: local_{name}\ntag: null\ndataset_path: json\ndataset_name: null\n"
-                    f"dataset_kwargs: {{data_files: {{{files}}}}}\n{unused}")
-    return list(tasks)
+        pages = [p for p in f.read().split("\n = ") if p.strip()][:100]
+    sets["wikitext"] = "wikitext/wikitext.yaml", {"test": [{"page": " = " + p[:6000]} for p in pages]}
+    for name, (base, parts) in sets.items():
+        files = {s: os.path.join(out, name, s + ".jsonl") for s in parts}
+        for s, rows in parts.items():
+            write(files[s], rows)
+        definition(out, name, base, files)
+    mmlu(os.path.join(data, "mmlu"), out)
+    return [*sets, "mmlu"]
 
 
 # ---- both programs ------------------------------------------------------------------------------------------------
-def theirs(model, names, folder, limit, shots):
-    manager = TaskManager(include_path=folder)
-    r = lm_eval.simple_evaluate(model="hf", model_args={"pretrained": model, "dtype": "float32", "device": "cpu"},
-                                tasks=["local_" + n for n in names], num_fewshot=shots, limit=limit, batch_size=8,
-                                task_manager=manager, log_samples=True, bootstrap_iters=100000)
-    return {n: (r["results"]["local_" + n], r["samples"]["local_" + n]) for n in names}
+def theirs(lm, name, folder, limit, shots):
+    """Results and samples of the task; of a group, of all its members.
+
+    The harness adds a request's log-probabilities up in float32: ten thousand nats of a window of text that a model
+    finds unlikely are then a multiple of 1e-3.  Whole texts are added up in float64, by the harness's own setting."""
+    lm.softmax_dtype = torch.float64 if name == "wikitext" else None
+    return lm_eval.simple_evaluate(model=lm, tasks=["local_" + name], num_fewshot=shots, limit=limit, task_manager=TaskManager(include_path=folder),
+                                   log_samples=True, bootstrap_iters=100000)
 
 
-def ours(sqz, model, names, folder, limit, shots):
-    where = {n: os.path.join(folder, "mmlu" if n.startswith("mmlu_") else n) for n in names}
-    # A definition's config is a folder's subset; these folders have none but mmlu's.
-    spec = ",".join(f"{n}={where[n]}" for n in names)
+def ours(sqz, model, name, folder, limit, shots):
+    """Results, and the items of each task."""
+    task = "gsm8k" if name == "sums" else name
     with tempfile.TemporaryDirectory() as tmp:
         out, items = os.path.join(tmp, "r.json"), os.path.join(tmp, "items.jsonl")
-        cmd = [sqz, "eval", model, "--dataset", spec, "--limit", str(limit), "--compute", "fp32", "--quiet",
-               "--json", out, "--items", items]
-        if shots is not None:
-            cmd += ["--num-fewshot", str(shots)]
+        cmd = [sqz, "eval", model, "--dataset", f"{task}={os.path.join(folder, name)}", "--compute", "fp32", "--quiet", "--json", out, "--items", items]
+        cmd += ["--limit", str(limit)] if limit else []
+        cmd += ["--num-fewshot", str(shots)] if shots is not None else []
         subprocess.run(cmd, check=True)
         with open(out, encoding="utf-8") as f:
             results = json.load(f)["results"]
         per = {}
         for r in rows_of(items):
             per.setdefault(r["dataset"], []).append(r)
-    return {n: (results[n], per[n]) for n in names}
+    return {name if k == task else k: v for k, v in results.items()}, {name if k == task else k: v for k, v in per.items()}
 
 
 # ---- comparing ----------------------------------------------------------------------------------------------------
@@ -165,60 +188,108 @@ def numbers(note):
     return [float(w) for w in words[1:at]], [int(w) for w in words[at + 1:]]
 
 
-def by_doc(samples):
-    """The harness has one sample a filter; loglikelihoods are the same in each."""
-    docs = {}
-    for s in samples:
-        docs.setdefault(s["doc_id"], s)
-    return [docs[k] for k in sorted(docs)]
+def scores(values, lengths):
+    return [v / n for v, n in zip(values, lengths)]
 
 
-def tie(values, norms):
-    best = sorted(v / n for v, n in zip(values, norms))
-    return len(best) > 1 and best[-1] - best[-2] < 2 * TOLERANCE
+def best(values):
+    return values.index(max(values))
 
 
-def compare(name, mine, other):
-    results, items = mine
-    expected, samples = other
-    docs = by_doc(samples)
-    out = {"rows": len(docs), "requests": 0, "worst": 0.0, "greedy": 0, "texts": 0, "ties": 0, "metrics": []}
-    if len(items) != len(docs):
-        out["metrics"].append(("rows", len(items), len(docs), False))
-        return out
-    for item, doc in zip(items, docs):
-        if "exact_match" in expected or any(k.startswith("exact_match,") for k in expected):
-            out["texts"] += item.get("note", "") != doc["resps"][0][0]
+def tie(values, lengths):
+    """Could the best of the scores be another, were each log-likelihood off by the tolerance?"""
+    s = scores(values, lengths)
+    top = best(s)
+    return any(s[top] - s[k] < TOLERANCE / lengths[top] + TOLERANCE / lengths[k] for k in range(len(s)) if k != top)
+
+
+def one_row(item, sample, out):
+    """Compares what one row was asked; returns {metric: (what it counts in the harness, in sqz)}, or nothing to say."""
+    responses = [r[0] for r in sample["resps"]]
+    if isinstance(responses[0], str):
+        out["texts"] += item.get("note", "") != responses[0]
+        return {}
+    lls, greedy = numbers(item["note"])
+    want = [float(g[0]) if isinstance(g, (list, tuple)) else float(g) for g in responses]
+    flags = [int(str(g[1]) == "True") for g in responses if isinstance(g, (list, tuple))]
+    out["requests"] += len(want)
+    out["worst"] = max([out["worst"]] + [abs(a - b) for a, b in zip(lls, want)])
+    out["greedy"] += sum(a != b for a, b in zip(greedy, flags)) + (len(lls) != len(want))
+    if len(want) < 2:
+        return {}
+    ones = [1] * len(want)
+    lengths = [max(1, len(a["arg_1"]) - 1) for a in sample["arguments"].values()]  # less the blank before a choice
+    counted = {}
+    for metric, n in (("acc", ones), ("acc_norm", lengths)):
+        if metric not in sample:
             continue
-        lls, greedy = numbers(item["note"])
-        got = [r[0] for r in doc["resps"]]
-        want = [float(g[0]) if isinstance(g, (list, tuple)) else float(g) for g in got]
-        out["requests"] += len(want)
-        out["worst"] = max([out["worst"]] + [abs(a - b) for a, b in zip(lls, want)])
-        flags = [int(str(g[1]) == "True") for g in got if isinstance(g, (list, tuple))]
-        out["greedy"] += sum(a != b for a, b in zip(greedy, flags))
-        lengths = [max(1, len(a["arg_1"]) - 1) for a in doc["arguments"].values()] if isinstance(doc["arguments"], dict) \
-            and len(want) > 1 else [1] * len(want)
-        out["ties"] += tie(want, [1] * len(want)) or tie(want, lengths)
+        # The items say what a row counts for acc; for acc_norm it follows from the log-likelihoods.
+        mine = float(item["outcome"]) if metric == "acc" else float(best(scores(lls, n)) == int(sample["target"]))
+        tied = tie(want, n)
+        out["ties"] += tied
+        out["flips"] += tied and mine != sample[metric]
+        out["wrong"] += not tied and mine != sample[metric]
+        counted[metric] = (sample[metric], mine if tied else sample[metric])
+    return counted
+
+
+def figures(results, expected, counted, n, out):
+    """Every metric and standard error of the harness beside sqz's; those that ties changed are counted anew."""
+    share = {}
+    for metric in {m for row in counted for m in row}:
+        pairs = [row[metric] for row in counted]
+        if any(a != b for a, b in pairs):
+            p = sum(b for _, b in pairs) / n
+            share[metric], share[metric + "_stderr"] = p, math.sqrt(p * (1 - p) / (n - 1)) if n > 1 else None
     for key, value in sorted(expected.items()):
         metric, _, kind = key.partition(",")
         if not kind or not isinstance(value, (int, float)) or metric in ("alias", "sample_len"):
             continue
         mine_key = metric if kind == "none" else key
-        if mine_key not in results:
-            out["metrics"].append((mine_key, None, value, False))
-            continue
-        got = results[mine_key]
-        slack = 1e-4 * abs(value) if metric.split("_stderr")[0] in ("perplexity", "word_perplexity", "byte_perplexity",
-                                                                    "bits_per_byte") else 1e-9
-        slack += out["ties"] / max(1, out["rows"]) + (math.sqrt(out["ties"]) if "_stderr" in metric and out["ties"] else 0)
-        out["metrics"].append((mine_key, got, value, abs(got - value) <= slack))
+        value = share.get(metric, value)
+        got = results.get(mine_key)
+        slack = 1e-4 * abs(value) if metric.split("_stderr")[0] in ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte") else 1e-9
+        out["metrics"].append((mine_key, got, value, got is not None and abs(got - value) <= slack))
+
+
+def compare_task(items, samples, results, expected, out):
+    docs, filters = {}, {}
+    for s in samples:  # the harness has one sample a filter; log-likelihoods are the same in each
+        docs.setdefault(s["doc_id"], s)
+        filters.setdefault(s["filter"], []).append(s)
+    out["rows"] += len(docs)
+    if len(items) != len(docs):
+        out["metrics"].append(("rows", len(items), len(docs), False))
+        return
+    counted = [one_row(item, docs[k], out) for item, k in zip(items, sorted(docs))]
+    if "strict-match" in filters:  # the outcome of a row is that of the first filter
+        strict = {s["doc_id"]: s["exact_match"] for s in filters["strict-match"]}
+        out["wrong"] += sum(float(item["outcome"]) != strict[k] for item, k in zip(items, sorted(strict)))
+    figures(results, expected, [c for c in counted if c], len(docs), out)
+
+
+def compare(mine, other):
+    results, items = mine
+    out = {"rows": 0, "requests": 0, "worst": 0.0, "greedy": 0, "texts": 0, "wrong": 0, "ties": 0, "flips": 0, "tasks": 0, "groups": 0, "metrics": []}
+    for local, samples in other["samples"].items():
+        name, part = local.removeprefix("local_"), dict(out, metrics=[])
+        part["tasks"] += 1
+        compare_task(items.get(name, []), samples, results.get(name, {}), other["results"][local], part)
+        part["metrics"] = [(f"{name} {m[0]}" if len(other["samples"]) > 1 else m[0], *m[1:]) for m in part["metrics"]]
+        out = dict(part, metrics=out["metrics"] + part["metrics"])
+    for local, expected in other.get("groups", {}).items():
+        part = dict(out, metrics=[])
+        name = local.removeprefix("local_")
+        figures(results.get(name, {}), expected, [], 1, part)
+        slack = out["flips"] / max(1, results.get(name, {}).get("n", 1))  # a tie of a member moves its groups
+        out["groups"] += 1
+        out["metrics"] += [(f"{name} {k}" if name != "mmlu" else k, a, b, a is not None and abs(a - b) <= slack + 1e-9) for k, a, b, _ in part["metrics"]]
     return out
 
 
 def golden(shared, folder):
     """A golden checkpoint has no tokenizer: its 320 tokens get a byte-level one, trained here."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     source, target = os.path.join(shared, "golden", "qwen2"), os.path.join(folder, "golden-qwen2")
     if os.path.isdir(target):
         return target
@@ -226,7 +297,11 @@ def golden(shared, folder):
     for f in ("config.json", "model.safetensors"):
         shutil.copy(os.path.join(source, f), target)
     t = Tokenizer(models.BPE())
-    t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    # What published folders of this family have.  transformers 5 puts it in place of any other that tokenizer.json
+    # names (its class goes by the model's type), so that with another one the two programs would read different tokens.
+    words = Regex("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+")
+    t.normalizer = normalizers.NFC()
+    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(words, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     t.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=["<pad>", "<s>", "</s>"],
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
@@ -239,11 +314,55 @@ def golden(shared, folder):
     return target
 
 
+# ---- cells of the table --------------------------------------------------------------------------------------------
+def cell_run(a, path, lm, task, shots, work):
+    limit = a.generations if task in GENERATED else a.subject_rows if task == "mmlu" else a.limit
+    start = time.time()
+    mine = ours(a.sqz, path, task, work, limit, shots)
+    middle = time.time()
+    out = compare(mine, theirs(lm, task, work, limit or None, shots))
+    return dict(out, seconds=[middle - start, time.time() - middle])
+
+
+def verdict(c):
+    return not (c["worst"] > TOLERANCE or c["greedy"] or c["texts"] or c["wrong"] or any(not m[3] for m in c["metrics"]))
+
+
+def line(model, shots, task, c):
+    shown = [m for m in c["metrics"] if m[1] is not None and "stderr" not in m[0] and not (c["groups"] and m[0].startswith("mmlu_"))]
+    text = ", ".join(f"{m[0]} {m[1]:.6g}" for m in shown)
+    if c["groups"]:
+        text += f" ({c['tasks']} subjects and {c['groups']} groups compared)"
+    return (f"| {model} | {task} | {'own' if shots == 'default' else shots} | {c['rows']} | {c['requests']} | {c['worst']:.1e} | {c['greedy']} | {c['texts']} | "
+            f"{c['wrong']} | {c['ties']} ({c['flips']}) | {text} | {'equal' if verdict(c) else 'DIFFERS'} |")
+
+
+def table(results, markdown):
+    lines = ["| model | task | examples | rows | requests | worst | greedy | texts | wrong | ties (otherwise) | metrics | verdict |", "|---|---|---|---|---|---|---|---|---|---|---|---|"]
+    bad = 0
+    for f in sorted(os.listdir(results)):
+        with open(os.path.join(results, f), encoding="utf-8") as file:
+            c = json.load(file)
+        lines.append(line(c["model"], c["shots"], c["task"], c))
+        bad += not verdict(c)
+    if markdown:
+        with open(markdown, "w", encoding="utf-8") as f:
+            f.write("\n".join(lines) + "\n")
+    return bad
+
+
+def asked(model, task, shots):
+    """wikitext takes no examples, and a context of 256 has no room for a generation of 256."""
+    return not (task == "wikitext" and shots != "default") and not (model == "golden" and task in GENERATED)
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--sqz", default="build/bin/sqz")
-    p.add_argument("--limit", type=int, default=40)
-    p.add_argument("--models", default="tiny-arith,stories260K-hf,golden")
+    p.add_argument("--limit", type=int, default=100, help="rows of a task, 0: all")
+    p.add_argument("--subject-rows", type=int, default=5, help="rows of each of mmlu's subjects, 0: all")
+    p.add_argument("--generations", type=int, default=10, help="rows of gsm8k, 0: all")
+    p.add_argument("--models", default="stories260K-hf,golden,tiny-arith")
     p.add_argument("--tasks", default="")
     p.add_argument("--shots", default="default,2")
     p.add_argument("--work", default="")
@@ -255,38 +374,26 @@ def main():
         return 0
     torch.set_num_threads(1)
     work = a.work or tempfile.mkdtemp(prefix="sqz_agreement_")
-    every = prepare(os.path.join(shared, "data", "eval"), work)
-    names = [n for n in (a.tasks.split(",") if a.tasks else every)]
-    lines, bad = [], 0
+    results = os.path.join(work, "results")
+    os.makedirs(results, exist_ok=True)
+    every = prepare(shared, work)
     for model in a.models.split(","):
-        path = golden(shared, work) if model == "golden" else os.path.join(shared, "models", model)
+        path, lm = golden(shared, work) if model == "golden" else os.path.join(shared, "models", model), None
         for shots in a.shots.split(","):
-            n = None if shots == "default" else int(shots)
-            chosen = [t for t in names if n is None or t not in ("wikitext", "gsm8k")]
-            if model == "golden":  # its context of 256 has no room for a generation of 256
-                chosen = [t for t in chosen if t != "gsm8k"]
-            start = time.time()
-            mine = ours(a.sqz, path, chosen, work, a.limit, n)
-            middle = time.time()
-            other = theirs(path, chosen, work, a.limit, n)
-            end = time.time()
-            print(f"{model}, shots {shots}: sqz {middle - start:.1f} s, lm-eval {end - middle:.1f} s", flush=True)
-            for t in chosen:
-                c = compare(t, mine[t], other[t])
-                wrong = [m for m in c["metrics"] if not m[3]]
-                ok = not wrong and c["worst"] <= TOLERANCE and not c["greedy"] and not c["texts"]
-                bad += not ok
-                figures = ", ".join(f"{k} {v:.6g}" for k, v, _, _ in c["metrics"] if v is not None and "stderr" not in k)
-                lines.append(f"| {os.path.basename(model)} | {t} | {'own' if n is None else n} | {c['rows']} | {c['requests']} | "
-                             f"{c['worst']:.1e} | {c['greedy']} | {c['texts']} | {c['ties']} | {figures} | "
-                             f"{'equal' if ok else 'DIFFERS'} |")
-                print(lines[-1], flush=True)
-                for m in wrong:
-                    print(f"    {m[0]}: sqz {m[1]} lm-eval {m[2]}", flush=True)
-    if a.markdown:
-        with open(a.markdown, "w", encoding="utf-8") as f:
-            f.write("\n".join(lines) + "\n")
-    return 1 if bad else 0
+            for task in (a.tasks.split(",") if a.tasks else every):
+                file = os.path.join(results, f"{model}.{shots}.{task}.json")
+                if os.path.exists(file) or not asked(model, task, shots):
+                    continue
+                lm = lm or HFLM(pretrained=path, dtype="float32", device="cpu", batch_size=8)
+                c = dict(cell_run(a, path, lm, task, None if shots == "default" else int(shots), work), model=model, shots=shots, task=task)
+                print(f"{line(model, shots, task, c)}  sqz {c['seconds'][0]:.1f} s, lm-eval {c['seconds'][1]:.1f} s", flush=True)
+                for m in c["metrics"]:
+                    if not m[3]:
+                        print(f"    {m[0]}: sqz {m[1]} lm-eval {m[2]}", flush=True)
+                with open(file + ".part", "w", encoding="utf-8") as f:
+                    json.dump(c, f)
+                os.replace(file + ".part", file)
+    return 1 if table(results, a.markdown) else 0
 
 
 if __name__ == "__main__":
