@@ -61,9 +61,22 @@ sqz_status ledger_append(run *r, cJSON *record, const cJSON **out, sqz_error *er
     return s;
 }
 
+const cJSON *ledger_exported(const run *r, const char *strategy_id)
+{
+    for (int64_t i = r->n_exported; i-- > 0;)
+        if (!strcmp(json_str(r->exported[i], "trial", ""), strategy_id)) return r->exported[i];
+    return NULL;
+}
+
 static int is_type(const cJSON *record, const char *type)
 {
     return !strcmp(json_str(record, "type", ""), type);
+}
+
+static int is_export(const cJSON *record)
+{
+    return (is_type(record, "start") || is_type(record, "result")) &&
+           !strcmp(json_str(record, "rung", ""), "export");
 }
 
 /* After a "stop" because of a cancel the session only exported what it had; the trials go on from
@@ -73,7 +86,8 @@ sqz_status ledger_prepare(run *r, sqz_error *err)
     int64_t n = journal_length(r->journal);
     int skipping = 0;
     r->replay = calloc((size_t)n + 1, sizeof *r->replay);
-    if (!r->replay) return err_set(err, SQZ_E_NOMEM, "out of memory");
+    r->exported = calloc((size_t)n + 1, sizeof *r->exported);
+    if (!r->replay || !r->exported) return err_set(err, SQZ_E_NOMEM, "out of memory");
     for (int64_t i = 0; i < n; i++) {
         const cJSON *record = journal_record(r->journal, i);
         double at = json_num(record, "at", 0);
@@ -82,7 +96,10 @@ sqz_status ledger_prepare(run *r, sqz_error *err)
             skipping = 1;
         else if (is_type(record, "resumed"))
             skipping = 0;
-        else if (!skipping && !is_type(record, "finish"))
+        else if (!skipping && is_export(record)) {
+            if (!strcmp(json_str(record, "outcome", ""), "ok"))
+                r->exported[r->n_exported++] = record;
+        } else if (!skipping && !is_type(record, "finish"))
             r->replay[r->n_replay++] = record;
     }
     return SQZ_OK;

@@ -476,27 +476,43 @@ static void tag_member(run *r, const trial *t)
     free(tag);
 }
 
+/* Stays in pareto.json, the reports and the exit code until a later session exports it. */
+static void note_unexported(run *r, trial *t, const char *outcome, sqz_status code,
+                            const char *message)
+{
+    cJSON *out = cJSON_CreateObject();
+    cJSON_AddStringToObject(out, "outcome", outcome);
+    cJSON_AddNumberToObject(out, "code", code);
+    cJSON_AddStringToObject(out, "message", message);
+    put(t->json, "export", out);
+    run_log(r, SQZ_LOG_WARN, "%s (%s) could not be exported: %s", trial_text(t, "strategy_id"),
+            trial_text(t, "label"), message);
+}
+
 static sqz_status export_next(run *r, sqz_error *err)
 {
-    const cJSON *record = NULL;
+    sqz_error why = {0};
     if (r->next_export >= r->n_members || atomic_load(&r->cancel) > 1) {
         r->phase = PHASE_DONE;
         return SQZ_OK;
     }
     trial *t = &r->trials[r->members[r->next_export++]];
-    sqz_status s = job_export(r, t, &record, err);
-    if (s) return s == JOB_CANCELLED ? SQZ_OK : s;
-    const cJSON *task = job_task(record, "export");
-    cJSON *out = task && !failed(record) ? cJSON_Duplicate(task, 1) : cJSON_CreateObject();
-    if (failed(record)) {
-        put_copy(out, "outcome", json_get(record, "outcome"));
-        put_copy(out, "message", json_get(record, "message"));
-        run_log(r, SQZ_LOG_WARN, "%s could not be exported: %s", trial_text(t, "strategy_id"),
-                json_str(record, "message", "no message"));
-    }
-    put(t->json, "export", out);
+    const cJSON *record = ledger_exported(r, trial_text(t, "strategy_id"));
+    int known = record != NULL;
+    sqz_status s = known ? SQZ_OK : job_export(r, t, &record, &why);
+    if (s == JOB_CANCELLED) return SQZ_OK;
+    if (s)
+        note_unexported(r, t, "failed", s, why.text);
+    else if (failed(record) || !job_task(record, "export"))
+        note_unexported(r, t, json_str(record, "outcome", "failed"),
+                        (sqz_status)json_int(record, "code", 0),
+                        json_str(record, "message", "no message"));
+    else
+        put_copy(t->json, "export", job_task(record, "export"));
     tag_member(r, t);
     front_update(r);
-    run_emit(r, RUN_EVENT_EXPORTED, t, "export", NULL, t->json);
-    return SQZ_OK;
+    if (s && err) *err = why;
+    if (!s && !known && !json_get(json_get(t->json, "export"), "message"))
+        run_emit(r, RUN_EVENT_EXPORTED, t, "export", NULL, t->json);
+    return s;
 }

@@ -20,7 +20,8 @@
  *   "bench":{contract's bench object},
  *   "metrics":{RESULT VECTOR},"objectives":[one value per objective, as measured],
  *   "reward","feasible","violations":[sentence],"front":bool,"artifact":digest,"seconds",
- *   "export":{"path","bytes","format","load_back"}  (front members, at the end)
+ *   "export":{"path","bytes","format","load_back"}  (front members, at the end), or
+ *            {"outcome","code","message"} of one that failed
  * RESULT VECTOR C1 (absent where not measured):
  *   "quality" (the primary metric's value),"quality_metric","quality_dataset","quality_stderr",
  *   "quality_higher_is_better","accuracy","accuracy_stderr","perplexity","accuracy_drop",
@@ -106,7 +107,7 @@ sqz_status run_step(run *, int *more, sqz_error *err);
  * and skip exports.  Async-signal-safe. */
 void run_cancel(run *, int level);
 /* Writes the files of the folder in their final state.  Returns SQZ_OK, ERR_NO_RESULT (5),
- * ERR_BUDGET (6), SQZ_E_CANCELLED (130), or a storage error. */
+ * ERR_BUDGET (6), SQZ_E_CANCELLED (130), the cause of an export that failed, or a storage error. */
 sqz_status run_finish(run *, sqz_error *err);
 void run_close(run *);
 

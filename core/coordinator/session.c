@@ -366,6 +366,31 @@ static sqz_status no_result(const run *r, sqz_error *err)
         trial_text(near, "strategy_id"), trial_text(near, "label"), least);
 }
 
+static int not_exported(const run *r, int64_t member)
+{
+    return json_get(json_get(r->trials[r->members[member]].json, "export"), "message") != NULL;
+}
+
+/* The first member without its checkpoint gives the cause and the exit code. */
+static sqz_status unexported(const run *r, sqz_error *err)
+{
+    const trial *first = NULL;
+    int64_t n = 0;
+    for (int64_t i = r->n_members; i-- > 0;)
+        if (not_exported(r, i)) {
+            first = &r->trials[r->members[i]];
+            n++;
+        }
+    if (!first) return SQZ_OK;
+    const cJSON *export = json_get(first->json, "export");
+    sqz_status code = (sqz_status)json_int(export, "code", 0);
+    return err_set(err, code < 0 && code != SQZ_E_CANCELLED ? code : SQZ_E_INTERNAL,
+                   "%lld of the front's %lld models could not be exported: %s (%s): %.400s; `sqz "
+                   "run --resume %s` tries again",
+                   (long long)n, (long long)r->n_members, trial_text(first, "strategy_id"),
+                   trial_text(first, "label"), json_str(export, "message", ""), r->dir);
+}
+
 static sqz_status verdict(const run *r, const char **state, sqz_error *err)
 {
     int64_t evaluated = 0;
@@ -378,6 +403,8 @@ static sqz_status verdict(const run *r, const char **state, sqz_error *err)
     }
     *state = "failed";
     if (r->phase != PHASE_DONE) return SQZ_OK; /* the failed step has said why */
+    sqz_status missing = unexported(r, err);
+    if (missing) return missing;
     *state = "done";
     if (r->n_members) return SQZ_OK;
     int spent = r->stop_kind && (!strcmp(r->stop_kind, "trials") || !strcmp(r->stop_kind, "wall"));
@@ -430,6 +457,7 @@ void run_close(run *r)
     space_free(r->space);
     config_free(r->own_config);
     free(r->replay);
+    free(r->exported);
     free(r->members);
     free(r->stop_kind);
     free(r->stop_text);

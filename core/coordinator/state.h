@@ -56,6 +56,8 @@ struct run {
     journal *journal;
     const cJSON **replay; /* [n_replay] records still to be taken, in order */
     int64_t n_replay, at;
+    const cJSON **exported; /* [n_exported] recorded results of exports that went well */
+    int64_t n_exported;
     double elapsed_before; /* seconds of earlier sessions */
     double started;        /* monotonic */
     char *began;           /* wall clock of the first session */
@@ -99,6 +101,9 @@ const char *ledger_peek(const run *);
 /* Appends (durably) and returns the record, borrowed; takes ownership of record. */
 sqz_status ledger_append(run *, cJSON *record, const cJSON **out, sqz_error *err);
 cJSON *ledger_record(const char *type);
+/* The recorded result of this trial's export when it went well (borrowed), else NULL: exports
+ * decide nothing, so they are found by name, and one that failed is tried again. */
+const cJSON *ledger_exported(const run *, const char *strategy_id);
 /* Records that resume must not repeat: what an interrupted session did after it was told to stop.
  */
 sqz_status ledger_prepare(run *, sqz_error *err);

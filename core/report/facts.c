@@ -12,6 +12,11 @@ const char *member_label(const cJSON *m)
     return *label ? label : json_str(m, "strategy_id", "?");
 }
 
+const char *member_unexported(const cJSON *m)
+{
+    return json_str(m, "export_failed", NULL);
+}
+
 int is_baseline(const cJSON *t)
 {
     return strcmp(json_str(t, "kind", ""), "baseline") == 0;
@@ -300,6 +305,17 @@ static const cJSON *worst_layer(const facts *f, double *share)
     return worst;
 }
 
+static void advise_export(facts *f)
+{
+    const cJSON *m;
+    int n = 0;
+    cJSON_ArrayForEach(m, f->members) n += member_unexported(m) != NULL;
+    if (n)
+        add_advice(f, path_format("%d model%s of the front could not be exported: `sqz run "
+                                  "--resume` on this folder tries again.",
+                                  n, n == 1 ? "" : "s"));
+}
+
 static void make_advice(facts *f)
 {
     double se, share;
@@ -308,6 +324,7 @@ static void make_advice(facts *f)
     if (strcmp(f->state, "interrupted") == 0 || strcmp(f->state, "cancelled") == 0)
         add_advice(f, path_format("The run was interrupted: `sqz run --resume` on this folder "
                                   "continues it."));
+    advise_export(f);
     if (worst && share > 2.5)
         add_advice(
             f, path_format("In the smallest model %s has %.1f times the mean error. A rule that "

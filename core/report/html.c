@@ -167,6 +167,11 @@ static void card(txt *t, const facts *f, const cJSON *m)
         txt_html(t, digest);
         txt_add(t, "</code></div>");
     }
+    if (member_unexported(m)) {
+        txt_add(t, "<div><b>Not exported</b>: ");
+        txt_html(t, member_unexported(m));
+        txt_add(t, "</div>");
+    }
     load_commands(t, m);
     txt_add(t, "</article>\n");
 }
@@ -366,6 +371,7 @@ static void member_row(txt *t, const facts *f, const point *p)
         txt_add(t, "</a>");
     } else {
         txt_html(t, json_str(m, "strategy_id", "-"));
+        if (member_unexported(m)) txt_add(t, ", not exported");
     }
     txt_add(t, "</td></tr>\n");
 }
@@ -726,6 +732,22 @@ static void failures(txt *t, const facts *f)
     if (n) txt_add(t, "</ul>");
 }
 
+static void unexported(txt *t, const facts *f)
+{
+    const cJSON *m;
+    int n = 0;
+    cJSON_ArrayForEach(m, f->members)
+    {
+        if (!member_unexported(m)) continue;
+        txt_add(t, n++ ? "<li>" : "<h3>What was not exported</h3><ul class=plain><li>");
+        txt_html(t, member_label(m));
+        txt_add(t, ": ");
+        txt_html(t, member_unexported(m));
+        txt_add(t, "</li>\n");
+    }
+    if (n) txt_add(t, "</ul>");
+}
+
 /* What plugins did besides their work. */
 static void manners(txt *t, const facts *f)
 {
@@ -791,6 +813,7 @@ static void trials(txt *t, const facts *f, const points *p)
     txt_add(t, "<section id=trials><h2>What happened to the trials</h2>");
     funnel(t, f);
     failures(t, f);
+    unexported(t, f);
     manners(t, f);
     txt_addf(t,
              "<details><summary>All %d trials</summary><div class=scroll tabindex=0 role=region "

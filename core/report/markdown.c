@@ -39,7 +39,8 @@ static void front(txt *t, const facts *f)
     for (int i = 0; i < p.n && p.at[i].kind == POINT_FRONT; i++) {
         snprintf(number, sizeof number, "%d", p.at[i].number);
         row(t, f, number, member_label(p.at[i].trial), p.at[i].metrics, 0,
-            json_str(p.at[i].trial, "path", ""));
+            member_unexported(p.at[i].trial) ? "not exported"
+                                             : json_str(p.at[i].trial, "path", ""));
     }
     if (!f->n_members) txt_add(t, "\nThe front is empty.\n");
     points_free(&p);
@@ -81,6 +82,21 @@ static void trials(txt *t, const facts *f)
     }
 }
 
+static void unexported(txt *t, const facts *f)
+{
+    const cJSON *m;
+    int n = 0;
+    cJSON_ArrayForEach(m, f->members)
+    {
+        if (!member_unexported(m)) continue;
+        txt_add(t, n++ ? "- " : "\nWhat was not exported:\n\n- ");
+        txt_md(t, member_label(m));
+        txt_add(t, ": ");
+        txt_md(t, member_unexported(m));
+        txt_add(t, "\n");
+    }
+}
+
 /* What plugins did besides their work. */
 static void manners(txt *t, const facts *f)
 {
@@ -116,6 +132,7 @@ char *report_markdown(const report_data *d)
     txt_add(&t, "\n## What to try next\n\n");
     lines(&t, f.advice, f.n_advice);
     trials(&t, &f);
+    unexported(&t, &f);
     manners(&t, &f);
     txt_add(&t, "\n## Do it again\n\nThe configuration is in `run.json` under `config`:\n\n    sqz "
                 "--config "

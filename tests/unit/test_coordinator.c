@@ -28,6 +28,8 @@ typedef struct fake {
     int jobs, baselines, exports;
     int crash_bits; /* trials with so many bits crash; 0 = none */
     int fail_all;
+    int fail_export; /* which of the exports fails; 0 = none */
+    sqz_status export_code;
     int cancel_after;    /* jobs after which the run is cancelled; 0 = never */
     int disk_full_after; /* likewise: ERR_STORAGE */
     double seconds;      /* what a job claims to have taken */
@@ -204,6 +206,10 @@ static void run_fake(void *ctx, const cJSON *job, const char *dir, const worker_
     if (f->fail_all && steps) end_as(out, OUTCOME_FAILED, SQZ_E_NUMERIC, "diverged");
     if (f->disk_full_after && f->jobs >= f->disk_full_after)
         end_as(out, OUTCOME_FAILED, ERR_STORAGE, "no space left on device");
+    const char *last =
+        json_str(cJSON_GetArrayItem(tasks, cJSON_GetArraySize(tasks) - 1), "task", "");
+    if (!strcmp(last, "export") && f->exports == f->fail_export)
+        end_as(out, OUTCOME_FAILED, f->export_code, "the format plugin gave up");
     if (hooks->cancel(hooks->ctx)) end_as(out, OUTCOME_CANCELLED, SQZ_E_CANCELLED, "cancelled");
     cJSON_Delete(steps);
 }
@@ -480,6 +486,69 @@ START_TEST(no_room_on_the_disk)
 }
 END_TEST
 
+/* Members of pareto.json without a checkpoint; the text of the last one's cause in *why. */
+static int unexported(const char *name, char why[200])
+{
+    cJSON *front = read_json(name, "pareto.json");
+    const cJSON *m;
+    int n = 0;
+    cJSON_ArrayForEach(m, json_get(front, "members"))
+    {
+        const char *text = json_str(m, "export_failed", NULL);
+        ck_assert(!text || !json_get(m, "path"));
+        if (json_get(m, "path")) continue;
+        n++;
+        snprintf(why, 200, "%s", text ? text : "");
+    }
+    cJSON_Delete(front);
+    return n;
+}
+
+/* An export that fails is named in pareto.json, in run.json's state, in the message and by the exit
+ * status of its cause; the others are made, and resume makes the missing one and nothing else. */
+START_TEST(failed_export_is_told_and_repeated)
+{
+    static const sqz_status codes[] = {SQZ_E_INTERNAL, SQZ_E_UNSUPPORTED, ERR_STORAGE};
+    sqz_error err = {0};
+    run *r;
+    fake plain = {.seconds = 1};
+    const char *extra = "\"budget\":{\"trials\":12}";
+    ck_assert_int_eq(whole_run(extra, "export-whole", &plain, &r, &err), SQZ_OK);
+    char *want = front_text(r), why[200];
+    run_close(r);
+    ck_assert_int_ge(plain.exports, 3);
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+        char *name = path_format("export-%zu", i), *dir = folder(name), *have;
+        fake f = {.seconds = 1, .fail_export = 2, .export_code = codes[i]}, g = {.seconds = 1};
+        ck_assert_int_eq(whole_run(extra, name, &f, &r, &err), codes[i]);
+        ck_assert_msg(strstr(err.text, "gave up") != NULL, "%s", err.text);
+        ck_assert(codes[i] == ERR_STORAGE || strstr(err.text, "--resume") != NULL);
+        run_close(r);
+        /* a full disk ends the run, another cause costs only this model */
+        int made = codes[i] == ERR_STORAGE ? 1 : plain.exports - 1;
+        ck_assert_int_eq(unexported(name, why), plain.exports - made);
+        ck_assert(codes[i] == ERR_STORAGE || strstr(why, "gave up") != NULL);
+        cJSON *j = read_json(name, "run.json");
+        ck_assert_str_eq(json_str(j, "state", ""), "failed");
+        cJSON_Delete(j);
+        seen s = {0};
+        run_options o = options_for(NULL, NULL, &g, &s);
+        ck_assert_msg(!run_resume(dir, &o, &r, &err), "%s", err.text);
+        g.run = r;
+        ck_assert_msg(drive(r, &err) == SQZ_OK, "%s", err.text);
+        ck_assert_int_eq(g.jobs, plain.exports - made);
+        ck_assert_int_eq(unexported(name, why), 0);
+        have = front_text(r);
+        ck_assert_str_eq(have, want);
+        run_close(r);
+        free(have);
+        free(dir);
+        free(name);
+    }
+    free(want);
+}
+END_TEST
+
 START_TEST(stops)
 {
     sqz_error err = {0};
@@ -732,6 +801,7 @@ int main(void)
     tcase_add_test(t, crashes_cost_one_trial);
     tcase_add_test(t, statuses);
     tcase_add_test(t, no_room_on_the_disk);
+    tcase_add_test(t, failed_export_is_told_and_repeated);
     tcase_add_test(t, stops);
     tcase_add_test(t, resume_at_every_record);
     tcase_add_test(t, resume_after_cancel);
