@@ -197,6 +197,68 @@ def full_disk(bench, ref, points):
     return p.stdout.strip()
 
 
+def objects(store):
+    return sorted(f for _, _, files in os.walk(os.path.join(store, "objects")) for f in files)
+
+
+def no_room(bench, ref):
+    """What will not fit is refused before it begins, and nothing of it is written: a candidate and an export of a run, and
+    the artifact, the calibration statistics and the checkpoint of a single step."""
+    out, store = bench.place("room")
+    code, _, err = bench.run(out, store, free=(1 * MIB, store))
+    assert code == STORAGE and "s0001.proxy is not begun: the compressed candidate needs about" in err, f"{code}\n{err[-1500:]}"
+    assert f"in {store}, 1 MB are free" in err and f"sqz run --resume {out}" in err, err[-1500:]
+    assert not os.path.exists(os.path.join(out, "jobs/s0001.proxy")), "the job was begun"
+    before = objects(store)
+    code, _, err = bench.resume(out, store, free=(1 * MIB, out))
+    assert code == STORAGE and ".export is not begun: the exported checkpoint needs about" in err, f"{code}\n{err[-1500:]}"
+    assert f"in {out}, 1 MB are free" in err and len(objects(store)) > len(before), err[-1500:]
+    assert not os.path.isdir(os.path.join(out, "models")) or not os.listdir(os.path.join(out, "models"))
+    told = unexported(out)
+    assert told[0][1] and "is not begun" in told[0][1] and not any(path for path, _ in told), told
+    finish(bench, ref, out, store, "no room")
+
+    data = os.path.join(common.DATA, "calib.jsonl")
+    # 16 MB are kept spare; the artifact, which is asked for first, needs 2 MB
+    steps = [("the artifact of this step", "rtn", lambda o, s: (1 * MIB, s)), ("the exported checkpoint", "rtn", lambda o, s: (1 * MIB, o)),
+             ("the calibration statistics of this model", "gptq", lambda o, s: (18_200_000, s))]
+    for words, method, free in steps:
+        out, store = bench.place("room")
+        args = ["quantize", common.MODEL, "--method", method, "--output", out, "--calibration", data, "--samples", "4", "--seq-len", "64"]
+        _, _, err = bench.call(args, store, free=free(out, store), expect=STORAGE)
+        assert f"{words} needs about" in err and "MB are free" in err, f"{words}:\n{err[-1500:]}"
+        assert not os.path.exists(out) and not fault.leftovers(os.path.dirname(out)), f"{words}: something was left"
+        bench.call(args, store, expect=0)
+    return "5 steps that would not fit were refused with exit 7 before they began, nothing was written, all continued"
+
+
+# ---- exports that fail ----------------------------------------------------------------------------
+
+def unexported(out):
+    """(path, cause) of each member of the front that has no checkpoint."""
+    with open(os.path.join(out, "pareto.json"), encoding="utf-8") as f:
+        members = json.load(f)["members"]
+    return [(m.get("path"), m.get("export_failed")) for m in members if not m.get("path")]
+
+
+def failed_exports(bench, ref):
+    """Every write of one export meets a full or failing disk: exit 7, the member is named on the terminal, in pareto.json and
+    in both reports, and the resume makes it."""
+    for name in ("ENOSPC", "EIO"):
+        out, store = bench.place("export")
+        models = os.path.join(out, "models")
+        code, _, err = bench.run(out, store, fault=f"who=worker;path={models};n=1;times=0;do={name};calls=write")
+        assert code == STORAGE and WORDS[name] in err and "could not be exported" in err, f"{name}: exit {code}\n{err[-1500:]}"
+        told = unexported(out)
+        assert len(told) >= 1 and told[0][1] and WORDS[name] in told[0][1], told
+        for report in ("report.md", "report.html"):
+            with open(os.path.join(out, report), encoding="utf-8") as f:
+                text = f.read()
+            assert "not exported" in text.lower() and WORDS[name] in text, f"{name}: {report} does not tell"
+        finish(bench, ref, out, store, f"export {name}")
+    return "ENOSPC and EIO: exit 7, told in pareto.json and both reports, continued"
+
+
 # ---- others ---------------------------------------------------------------------------------------
 
 def wrong_clock(bench, ref):
@@ -288,6 +350,8 @@ def main():
               for name in ("ENOSPC", "EIO", "EDQUOT")),
             ("short writes", lambda b, rng: short_writes(b, ref)),
             ("read-only folders", lambda b, rng: read_only(b, ref)),
+            ("no room", lambda b, rng: no_room(b, ref)),
+            ("failed exports", lambda b, rng: failed_exports(b, ref)),
             ("full disk", lambda b, rng: full_disk(b, ref, a.points)),
             ("wrong clock", lambda b, rng: wrong_clock(b, ref)),
             ("one registry", lambda b, rng: one_registry(b, ref)),

@@ -35,10 +35,10 @@ class Bench:
         folder = common.fresh(os.path.join(self.work, name))
         return os.path.join(folder, "run"), os.path.join(folder, "store")
 
-    def environment(self, store, fault=None, clock=None):
+    def environment(self, store, fault=None, clock=None, free=None):
         env = dict(os.environ, SQZ_REGISTRY=store, NO_COLOR="1", GOMP_SPINCOUNT="1000",
                    XDG_CACHE_HOME=os.path.join(self.work, "cache"))
-        for name in ("SQZ_FAULT", "SQZ_FAULT_COUNT", "SQZ_FAULT_CLOCK", "LD_PRELOAD"):
+        for name in ("SQZ_FAULT", "SQZ_FAULT_COUNT", "SQZ_FAULT_CLOCK", "SQZ_FAULT_FREE", "LD_PRELOAD"):
             env.pop(name, None)
         if fault:
             if os.path.exists(self.count):
@@ -46,14 +46,17 @@ class Bench:
             env.update(LD_PRELOAD=self.preload, SQZ_FAULT=fault, SQZ_FAULT_COUNT=self.count)
         if clock:
             env.update(LD_PRELOAD=self.preload, SQZ_FAULT_CLOCK=str(clock))
+        if free:
+            env.update(LD_PRELOAD=self.preload, SQZ_FAULT_FREE=f"{free[0]} {free[1]}")
         return env
 
-    def start(self, args, store, fault=None, clock=None, prefix=()):
-        return subprocess.Popen([*prefix, self.sqz, *args], env=self.environment(store, fault, clock), text=True,
+    def start(self, args, store, prefix=(), **faults):
+        return subprocess.Popen([*prefix, self.sqz, *args], env=self.environment(store, **faults), text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
-    def call(self, args, store, fault=None, clock=None, expect=None, prefix=()):
-        p = self.start(args, store, fault, clock, prefix)
+    def call(self, args, store, expect=None, prefix=(), **faults):
+        """faults: those of environment()."""
+        p = self.start(args, store, prefix, **faults)
         try:
             out, err = p.communicate(timeout=LIMIT_S)
         except subprocess.TimeoutExpired:
@@ -61,7 +64,7 @@ class Bench:
             out, err = p.communicate()
             raise AssertionError(f"{args}: did not end in {LIMIT_S} s\n{err[-3000:]}")
         if expect is not None and p.returncode != expect:
-            raise AssertionError(f"{' '.join(args)} ({fault}): exit {p.returncode}, expected {expect}\n"
+            raise AssertionError(f"{' '.join(args)} ({faults}): exit {p.returncode}, expected {expect}\n"
                                  f"{out[-1500:]}\n{err[-3000:]}")
         return p.returncode, out, err
 

@@ -10,7 +10,7 @@
  *   when=before|after            of a kill, as seen from the call; before when absent
  * SQZ_FAULT_COUNT=FILE holds the shared count of every process: two 64-bit numbers (counted, fired)
  * and the text of what fired first.  SQZ_FAULT_CLOCK=S: every second look at the wall clock is S
- * seconds off.
+ * seconds off.  SQZ_FAULT_FREE="BYTES PREFIX": so much is free on the disk below that path.
  * Left out: what stdio writes by itself (libc calls the kernel directly there); the product writes
  * nothing that matters with stdio. */
 #include <dlfcn.h>
@@ -26,6 +26,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -44,6 +45,8 @@ static struct plan {
     uint64_t n, times;
     shared *count;
     long clock_off;
+    char free_path[PATH_ROOM];
+    uint64_t free_bytes;
 } plan;
 static atomic_uint clock_looks;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -97,6 +100,11 @@ static void prepare(void)
     const char *text = getenv("SQZ_FAULT"), *file = getenv("SQZ_FAULT_COUNT");
     const char *off = getenv("SQZ_FAULT_CLOCK");
     plan.clock_off = off ? atol(off) : 0;
+    const char *room = getenv("SQZ_FAULT_FREE"), *below = room ? strchr(room, ' ') : NULL;
+    if (below) {
+        plan.free_bytes = strtoull(room, NULL, 10);
+        snprintf(plan.free_path, sizeof plan.free_path, "%s", below + 1);
+    }
     if (!text || !file) return;
     char copy[2 * PATH_ROOM], word[64], who[32] = "any", *rest = copy;
     snprintf(copy, sizeof copy, "%s", text);
@@ -325,6 +333,22 @@ int open64(const char *path, int flags, ...)
     mode_t mode = mode_of(flags, ap);
     va_end(ap);
     return open_with(path, flags, mode);
+}
+
+/* ---- room on the disk ------------------------------------------------------------------------ */
+
+int statvfs64(const char *path, struct statvfs64 *out)
+{
+    REAL(int, "statvfs64", (const char *, struct statvfs64 *));
+    int result = real(path, out);
+    pthread_once(&once, prepare);
+    if (result == 0 && below(path, plan.free_path)) out->f_bavail = plan.free_bytes / out->f_frsize;
+    return result;
+}
+
+int statvfs(const char *path, struct statvfs *out)
+{
+    return statvfs64(path, (struct statvfs64 *)out);
 }
 
 /* ---- the wall clock -------------------------------------------------------------------------- */
