@@ -98,6 +98,7 @@ static cJSON *machine_json(const run *r)
     char line[512];
     if (uname(&u) == 0) {
         cJSON_AddStringToObject(m, "system", u.sysname);
+        cJSON_AddStringToObject(m, "host", u.nodename);
         cJSON_AddStringToObject(m, "kernel", u.release);
         cJSON_AddStringToObject(m, "architecture", u.machine);
     }

@@ -167,6 +167,8 @@ static cJSON *trial_end(const cJSON *trial, const cJSON *objectives)
     cJSON *j = trial_begin(trial);
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         copy(j, keys[i], json_get(trial, keys[i]));
+    /* as pareto.json says it: one that is like a member is none */
+    if (json_get(trial, "like")) cJSON_ReplaceItemInObject(j, "front", cJSON_CreateFalse());
     cJSON_AddItemToObject(j, "metrics", trial_metrics(trial));
     cJSON_AddItemToObject(j, "nonfinite", nonfinite(trial, objectives));
     return j;
@@ -325,6 +327,7 @@ static void add_study_tags(cJSON *tags, const cJSON *run)
     const cJSON *plan = json_get(run, "plan"), *machine = json_get(run, "machine");
     add_text(tags, "sqz.version", json_get(json_get(run, "versions"), "sqz"));
     add_text(tags, "sqz.run_id", json_get(run, "id"));
+    add_text(tags, "sqz.host", json_get(machine, "host"));
     add_text(tags, "sqz.cpu", json_get(machine, "cpu"));
     add_text(tags, "sqz.threads", json_get(machine, "threads"));
     add_text(tags, "sqz.model_digest", json_get(json_get(run, "fingerprint"), "model"));

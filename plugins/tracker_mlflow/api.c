@@ -122,7 +122,8 @@ static sqz_status refuse_answer(mlflow *m, const char *what, const sqz_http_resp
                                 const cJSON *json, char code[64])
 {
     const char *word = get_str(json, "error_code", NULL);
-    char *text = one_line(get_str(json, "message", ""));
+    char *line = one_line(get_str(json, "message", ""));
+    const char *text = line ? line : "";
     sqz_status s = SQZ_E_IO;
     if (a->retry_after_s > 0) m->tracking->later(m->tracking, a->retry_after_s);
     if (a->status == 401 || a->status == 403)
@@ -139,7 +140,7 @@ static sqz_status refuse_answer(mlflow *m, const char *what, const sqz_http_resp
         snprintf(code, 64, "%s", word);
         s = sqz_failf(m->host, SQZ_E_INVALID, "%s: %s", what, *text ? text : word);
     }
-    free(text);
+    free(line);
     return s;
 }
 
@@ -167,10 +168,15 @@ sqz_status api_call(mlflow *m, const char *method, const char *path, cJSON *body
     const char *headers[4];
     sqz_http_request r;
     sqz_http_response a = {.struct_size = sizeof a};
-    char *text = body ? cJSON_PrintUnformatted(body) : NULL;
-    cJSON_Delete(body);
     if (!code) code = unused;
     code[0] = 0;
+    char *text = body ? cJSON_PrintUnformatted(body) : NULL;
+    m->lost |= body && !text;
+    cJSON_Delete(body);
+    if (m->lost) {
+        free(text);
+        return m->host->fail(m->host, SQZ_E_NOMEM, "no memory for a request");
+    }
     snprintf(url, sizeof url, "%s/api/2.0/mlflow/%s", m->uri, path);
     fill(m, &r, method, url, "Content-Type: application/json", headers);
     r.body = text;
@@ -238,9 +244,9 @@ sqz_status api_upload(mlflow *m, const char *artifact_uri, const char *name, con
     sqz_http_response a = {.struct_size = sizeof a};
     if (!artifact_url(m, artifact_uri, base, sizeof base))
         return sqz_failf(m->host, SQZ_E_UNSUPPORTED,
-                         "%s is not stored: the server keeps artifacts at %.200s, which it does "
-                         "not serve itself; start it with --serve-artifacts",
-                         name, artifact_uri);
+                         "%s is not stored: the server keeps artifacts where it does not serve "
+                         "them itself; start it with --serve-artifacts",
+                         name);
     api_quote(name, 1, quoted, sizeof quoted);
     snprintf(url, sizeof url, "%s/%s", base, quoted);
     snprintf(type, sizeof type, "Content-Type: %s", media_type);

@@ -4,8 +4,17 @@
 #include <sqz/sqz.h>
 #include <cjson/cJSON.h>
 
-/* Limits of the server (mlflow/utils/validation.py); older ones than 3.x are smaller. */
-enum { MAX_KEY = 250, MAX_PARAM = 6000, MAX_TAG = 5000, MAX_BATCH = 90, MAX_URL = 2048 };
+/* Limits of the server (mlflow/utils/validation.py); older ones than 3.x are smaller.  A batch is
+ * at most 100 params or tags, 1000 metrics and 1 MB. */
+enum {
+    MAX_KEY = 250,
+    MAX_PARAM = 6000,
+    MAX_TAG = 5000,
+    MAX_TEXTS = 90,
+    MAX_METRICS = 900,
+    MAX_BATCH_BYTES = 900000,
+    MAX_URL = 2048
+};
 
 typedef struct mlflow {
     /* parameters */
@@ -22,6 +31,7 @@ typedef struct mlflow {
                      "tagged"}},"front":[],"version"} */
     /* credentials; never leave this struct but towards the server */
     char user[256], password[512], bearer[4096], workspace[300];
+    int lost; /* an allocation of the event's requests failed; nothing more is sent for it */
 } mlflow;
 
 /* ---- api.c: requests and their failures ------------------------------------------------------ */
@@ -38,6 +48,18 @@ sqz_status api_upload(mlflow *, const char *artifact_uri, const char *name, cons
                       const char *media_type);
 /* Percent-encodes; slashes stay when keep_slash. */
 void api_quote(const char *text, int keep_slash, char *out, size_t bytes);
+
+/* ---- body.c: what is sent; each sets `lost` when memory fails -------------------------------- */
+/* Takes item over, whatever happens; key is NULL for an array. */
+void put_item(mlflow *, cJSON *to, const char *key, cJSON *item);
+/* A text of NULL is one that could not be allocated. */
+void put_text(mlflow *, cJSON *to, const char *key, const char *text);
+void put_number(mlflow *, cJSON *to, const char *key, double value);
+cJSON *put_array(mlflow *, cJSON *to, const char *key);
+/* {"key","value"}, cleaned for the server. */
+void put_pair(mlflow *, cJSON *list, const char *key, const char *value, size_t max);
+/* As text; a value of NULL is absent. */
+void put_json(mlflow *, cJSON *to, const char *key, const cJSON *value);
 
 /* ---- text.c: what the server accepts --------------------------------------------------------- */
 void text_key(const char *key, char out[MAX_KEY + 1]);

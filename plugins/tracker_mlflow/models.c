@@ -60,11 +60,12 @@ static sqz_status upload_folder(mlflow *m, const cJSON *run, const char *folder)
 }
 
 /* Names have neither slash nor colon. */
-static void model_name(const mlflow *m, char out[257])
+static void model_name(mlflow *m, char out[257])
 {
     const char *name =
         *m->registered_model ? m->registered_model : get_str(m->study, "registered_model", "sqz");
     char *clean = text_value(name, 250);
+    m->lost |= !clean;
     snprintf(out, 257, "%s", clean && *clean ? clean : "sqz");
     for (char *p = out; *p; p++)
         if (strchr("/:'\\\n\t", *p)) *p = '_';
@@ -92,32 +93,22 @@ static sqz_status find_version(mlflow *m, const char *name, const char *run_id, 
     return s;
 }
 
-static void add_tag(cJSON *tags, const char *key, const char *value)
-{
-    cJSON *t = cJSON_CreateObject();
-    char *clean = text_value(value, MAX_TAG);
-    cJSON_AddStringToObject(t, "key", key);
-    cJSON_AddStringToObject(t, "value", clean ? clean : "");
-    cJSON_AddItemToArray(tags, t);
-    free(clean);
-}
-
 static sqz_status make_version(mlflow *m, const char *name, const cJSON *run,
                                const cJSON *recommended)
 {
     char source[MAX_URL];
     cJSON *body = cJSON_CreateObject(), *tags;
     snprintf(source, sizeof source, "%.1900s/model", get_str(run, "artifact_uri", ""));
-    cJSON_AddStringToObject(body, "name", name);
-    cJSON_AddStringToObject(body, "source", source);
-    cJSON_AddStringToObject(body, "run_id", get_str(run, "run_id", ""));
+    put_text(m, body, "name", name);
+    put_text(m, body, "source", source);
+    put_text(m, body, "run_id", get_str(run, "run_id", ""));
     char *label = text_plain(get_str(recommended, "label", ""), 1000);
-    cJSON_AddStringToObject(body, "description", label ? label : "");
+    put_text(m, body, "description", label);
     free(label);
-    tags = cJSON_AddArrayToObject(body, "tags");
-    add_tag(tags, "sqz.artifact", get_str(recommended, "artifact", ""));
-    add_tag(tags, "sqz.format", get_str(recommended, "format", ""));
-    add_tag(tags, "sqz.study", get_str(m->study, "id", ""));
+    tags = put_array(m, body, "tags");
+    put_pair(m, tags, "sqz.artifact", get_str(recommended, "artifact", ""), MAX_TAG);
+    put_pair(m, tags, "sqz.format", get_str(recommended, "format", ""), MAX_TAG);
+    put_pair(m, tags, "sqz.study", get_str(m->study, "id", ""), MAX_TAG);
     return api_call(m, "POST", "model-versions/create", body, NULL, NULL);
 }
 
@@ -140,7 +131,7 @@ sqz_status models_register(mlflow *m, const cJSON *recommended, int64_t time_ms)
     model_name(m, name);
     if (!s) {
         cJSON *body = cJSON_CreateObject();
-        cJSON_AddStringToObject(body, "name", name);
+        put_text(m, body, "name", name);
         s = api_call(m, "POST", "registered-models/create", body, NULL, code);
         if (s == SQZ_E_INVALID && !strcmp(code, "RESOURCE_ALREADY_EXISTS")) s = SQZ_OK;
     }

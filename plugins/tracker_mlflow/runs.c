@@ -4,6 +4,7 @@
  * searched for by that tag before it is made: the server may have made it and died, or we may
  * have, before the id could be kept. */
 #include "mlflow.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,17 +28,6 @@ sqz_status state_save(mlflow *m)
     return s;
 }
 
-static void pair(cJSON *list, const char *key, const char *value, size_t max)
-{
-    char clean_key[MAX_KEY + 1], *clean = text_value(value, max);
-    cJSON *p = cJSON_CreateObject();
-    text_key(key, clean_key);
-    cJSON_AddStringToObject(p, "key", clean_key);
-    cJSON_AddStringToObject(p, "value", clean ? clean : "");
-    cJSON_AddItemToArray(list, p);
-    free(clean);
-}
-
 /* ---- the experiment -------------------------------------------------------------------------- */
 /* id: an int64 that servers send as text or number. */
 static int take_id(mlflow *m, const cJSON *item)
@@ -47,7 +37,7 @@ static int take_id(mlflow *m, const cJSON *item)
     const char *id = cJSON_IsString(item) ? item->valuestring : number;
     if (!cJSON_IsString(item) && !cJSON_IsNumber(item)) return 0;
     cJSON_DeleteItemFromObjectCaseSensitive(m->state, "experiment_id");
-    cJSON_AddStringToObject(m->state, "experiment_id", id);
+    put_text(m, m->state, "experiment_id", id);
     return 1;
 }
 
@@ -80,7 +70,7 @@ static sqz_status get_experiment(mlflow *m)
     sqz_status s = find_experiment(m, name, code);
     if (s == SQZ_E_INVALID && !strcmp(code, "RESOURCE_DOES_NOT_EXIST")) {
         cJSON *body = cJSON_CreateObject(), *answer = NULL;
-        cJSON_AddStringToObject(body, "name", name);
+        put_text(m, body, "name", name);
         s = api_call(m, "POST", "experiments/create", body, &answer, code);
         if (!s && !take_id(m, get(answer, "experiment_id")))
             s = sqz_failf(m->host, SQZ_E_IO, "%s: its answer has no experiment id", m->uri);
@@ -102,10 +92,14 @@ static sqz_status keep_run(mlflow *m, const char *slot, const cJSON *run, cJSON 
         return sqz_failf(m->host, SQZ_E_IO, "%s: its answer has no run id", m->uri);
     cJSON *runs = cJSON_GetObjectItemCaseSensitive(m->state, "runs"), *r = cJSON_CreateObject();
     if (!runs) runs = cJSON_AddObjectToObject(m->state, "runs");
-    cJSON_AddStringToObject(r, "run_id", id);
-    cJSON_AddStringToObject(r, "artifact_uri", get_str(info, "artifact_uri", ""));
+    put_text(m, r, "run_id", id);
+    put_text(m, r, "artifact_uri", get_str(info, "artifact_uri", ""));
     cJSON_DeleteItemFromObjectCaseSensitive(runs, slot);
-    cJSON_AddItemToObject(runs, slot, r);
+    put_item(m, runs, slot, r);
+    if (m->lost) { /* the run is found by its tag the next time */
+        cJSON_DeleteItemFromObjectCaseSensitive(runs, slot);
+        return m->host->fail(m->host, SQZ_E_NOMEM, "no memory for a run's id");
+    }
     *out = r;
     return state_save(m);
 }
@@ -115,10 +109,10 @@ static sqz_status search_run(mlflow *m, const char *slot, const char *key, cJSON
     char filter[700];
     cJSON *body = cJSON_CreateObject(), *answer = NULL, *ids;
     snprintf(filter, sizeof filter, "tags.`sqz.key` = '%.500s'", key);
-    ids = cJSON_AddArrayToObject(body, "experiment_ids");
-    cJSON_AddItemToArray(ids, cJSON_CreateString(get_str(m->state, "experiment_id", "0")));
-    cJSON_AddStringToObject(body, "filter", filter);
-    cJSON_AddNumberToObject(body, "max_results", 1);
+    ids = put_array(m, body, "experiment_ids");
+    put_text(m, ids, NULL, get_str(m->state, "experiment_id", "0"));
+    put_text(m, body, "filter", filter);
+    put_number(m, body, "max_results", 1);
     sqz_status s = api_call(m, "POST", "runs/search", body, &answer, NULL);
     const cJSON *found = cJSON_GetArrayItem(get(answer, "runs"), 0);
     *run = NULL;
@@ -131,13 +125,13 @@ static cJSON *new_run_tags(mlflow *m, const char *key, const char *parent, const
 {
     const char *user = getenv("USER");
     cJSON *tags = cJSON_CreateArray();
-    pair(tags, "sqz.key", key, MAX_TAG);
-    pair(tags, "mlflow.runName", name, MAX_TAG);
-    pair(tags, "mlflow.user", user && *user ? user : "sqz", MAX_TAG);
-    pair(tags, "mlflow.source.name", "sqz", MAX_TAG);
-    pair(tags, "mlflow.source.type", "LOCAL", MAX_TAG);
-    pair(tags, "sqz.version", get_str(m->study, "version", ""), MAX_TAG);
-    if (parent) pair(tags, "mlflow.parentRunId", parent, MAX_TAG);
+    put_pair(m, tags, "sqz.key", key, MAX_TAG);
+    put_pair(m, tags, "mlflow.runName", name, MAX_TAG);
+    put_pair(m, tags, "mlflow.user", user && *user ? user : "sqz", MAX_TAG);
+    put_pair(m, tags, "mlflow.source.name", "sqz", MAX_TAG);
+    put_pair(m, tags, "mlflow.source.type", "LOCAL", MAX_TAG);
+    put_pair(m, tags, "sqz.version", get_str(m->study, "version", ""), MAX_TAG);
+    if (parent) put_pair(m, tags, "mlflow.parentRunId", parent, MAX_TAG);
     return tags;
 }
 
@@ -146,10 +140,10 @@ static sqz_status create_run(mlflow *m, const char *slot, const char *key, const
 {
     cJSON *body = cJSON_CreateObject(), *answer = NULL;
     char *clean = text_value(name, 250);
-    cJSON_AddStringToObject(body, "experiment_id", get_str(m->state, "experiment_id", "0"));
-    cJSON_AddStringToObject(body, "run_name", clean ? clean : "");
-    cJSON_AddNumberToObject(body, "start_time", (double)start_ms);
-    cJSON_AddItemToObject(body, "tags", new_run_tags(m, key, parent, clean ? clean : ""));
+    put_text(m, body, "experiment_id", get_str(m->state, "experiment_id", "0"));
+    put_text(m, body, "run_name", clean);
+    put_number(m, body, "start_time", (double)start_ms);
+    put_item(m, body, "tags", new_run_tags(m, key, parent, clean ? clean : ""));
     free(clean);
     sqz_status s = api_call(m, "POST", "runs/create", body, &answer, NULL);
     if (!s) s = keep_run(m, slot, get(answer, "run"), run);
@@ -189,80 +183,109 @@ sqz_status runs_get(mlflow *m, const char *trial, const char *name, int64_t star
 }
 
 /* ---- logging --------------------------------------------------------------------------------- */
-static sqz_status send_batch(mlflow *m, const cJSON *run, const char *what, cJSON *items)
+/* Takes items over. */
+static sqz_status send_batch(mlflow *m, const cJSON *run, const char *what, cJSON *items,
+                             char code[64])
 {
-    if (!cJSON_GetArraySize(items)) {
+    if (!cJSON_GetArraySize(items) && !m->lost) {
         cJSON_Delete(items);
         return SQZ_OK;
     }
     cJSON *body = cJSON_CreateObject();
-    cJSON_AddStringToObject(body, "run_id", get_str(run, "run_id", ""));
-    cJSON_AddItemToObject(body, what, items);
-    return api_call(m, "POST", "runs/log-batch", body, NULL, NULL);
+    put_text(m, body, "run_id", get_str(run, "run_id", ""));
+    put_item(m, body, what, items);
+    return api_call(m, "POST", "runs/log-batch", body, NULL, code);
 }
 
-/* A batch is refused when a key is in it twice, which cleaning the keys may bring about. */
-static int has_key(const cJSON *list, const char *key)
+/* Cleaning the keys may make two of them one, which a server refuses; the first is kept. */
+static int is_repeated(const cJSON *texts, const cJSON *item, const char *key)
 {
-    const cJSON *item;
-    cJSON_ArrayForEach(item, list) if (!strcmp(get_str(item, "key", ""), key)) return 1;
+    char other[MAX_KEY + 1];
+    for (const cJSON *t = texts->child; t && t != item; t = t->next) {
+        text_key(t->string, other);
+        if (cJSON_IsString(t) && !strcmp(other, key)) return 1;
+    }
     return 0;
 }
 
 static sqz_status log_texts(mlflow *m, const cJSON *run, const char *what, const cJSON *texts,
-                            size_t max)
+                            size_t max, char code[64])
 {
     const cJSON *item;
     cJSON *batch = cJSON_CreateArray();
+    size_t bytes = 0;
     sqz_status s = SQZ_OK;
     cJSON_ArrayForEach(item, texts)
     {
         char key[MAX_KEY + 1];
         if (!cJSON_IsString(item)) continue;
         text_key(item->string, key);
-        if (has_key(batch, key)) continue;
-        pair(batch, key, item->valuestring, max);
-        if (cJSON_GetArraySize(batch) < MAX_BATCH) continue;
-        s = send_batch(m, run, what, batch);
-        if (s) return s;
-        batch = cJSON_CreateArray();
+        if (is_repeated(texts, item, key)) continue;
+        size_t n = strlen(item->valuestring);
+        n = 2 * (n < max ? n : max) + strlen(key) + 32; /* with what JSON escapes */
+        if (cJSON_GetArraySize(batch) == MAX_TEXTS || bytes + n > MAX_BATCH_BYTES) {
+            if ((s = send_batch(m, run, what, batch, code))) return s;
+            batch = cJSON_CreateArray();
+            bytes = 0;
+        }
+        put_pair(m, batch, key, item->valuestring, max);
+        bytes += n;
     }
-    return send_batch(m, run, what, batch);
+    return send_batch(m, run, what, batch, code);
 }
 
+/* JSON has no word for infinity or no number; those are named in sqz.nonfinite. */
 static sqz_status log_metrics(mlflow *m, const cJSON *run, const cJSON *metrics, int64_t time_ms)
 {
     const cJSON *item;
     cJSON *batch = cJSON_CreateArray();
+    sqz_status s = SQZ_OK;
     cJSON_ArrayForEach(item, metrics)
     {
         char key[MAX_KEY + 1];
         const cJSON *value = get(item, "value"), *step = get(item, "step");
-        if (!cJSON_IsNumber(value)) continue;
+        if (!cJSON_IsNumber(value) || !isfinite(value->valuedouble)) continue;
+        if (cJSON_GetArraySize(batch) == MAX_METRICS) {
+            if ((s = send_batch(m, run, "metrics", batch, NULL))) return s;
+            batch = cJSON_CreateArray();
+        }
         cJSON *one = cJSON_CreateObject();
         text_key(get_str(item, "name", "_"), key);
-        cJSON_AddStringToObject(one, "key", key);
-        cJSON_AddNumberToObject(one, "value", value->valuedouble);
-        cJSON_AddNumberToObject(one, "timestamp", (double)time_ms);
-        cJSON_AddNumberToObject(one, "step", cJSON_IsNumber(step) ? step->valuedouble : 0);
-        cJSON_AddItemToArray(batch, one);
+        put_text(m, one, "key", key);
+        put_number(m, one, "value", value->valuedouble);
+        put_number(m, one, "timestamp", time_ms > 0 ? (double)time_ms : 0);
+        put_number(m, one, "step", cJSON_IsNumber(step) ? floor(step->valuedouble) : 0);
+        put_item(m, batch, NULL, one);
     }
-    return send_batch(m, run, "metrics", batch);
+    return send_batch(m, run, "metrics", batch, NULL);
+}
+
+/* A parameter is written once.  One that is there with another text (an older sqz may have put it
+ * otherwise) keeps it, and must not hold up the rest of the event. */
+static sqz_status log_params(mlflow *m, const cJSON *run, const cJSON *params)
+{
+    char code[64] = "";
+    sqz_status s = log_texts(m, run, "params", params, MAX_PARAM, code);
+    if (s != SQZ_E_INVALID || strcmp(code, "INVALID_PARAMETER_VALUE") != 0) return s;
+    sqz_logf(m->host, SQZ_LOG_WARN,
+             "run %.64s keeps the parameters that the server has; others were refused",
+             get_str(run, "run_id", "?"));
+    return SQZ_OK;
 }
 
 sqz_status runs_log(mlflow *m, const cJSON *run, const cJSON *params, const cJSON *tags,
                     const cJSON *metrics, int64_t time_ms)
 {
     sqz_status s = log_metrics(m, run, metrics, time_ms);
-    if (!s) s = log_texts(m, run, "tags", tags, MAX_TAG);
-    return s ? s : log_texts(m, run, "params", params, MAX_PARAM);
+    if (!s) s = log_texts(m, run, "tags", tags, MAX_TAG, NULL);
+    return s ? s : log_params(m, run, params);
 }
 
 sqz_status runs_set_status(mlflow *m, const cJSON *run, const char *status, int64_t end_ms)
 {
     cJSON *body = cJSON_CreateObject();
-    cJSON_AddStringToObject(body, "run_id", get_str(run, "run_id", ""));
-    cJSON_AddStringToObject(body, "status", status);
-    if (end_ms > 0) cJSON_AddNumberToObject(body, "end_time", (double)end_ms);
+    put_text(m, body, "run_id", get_str(run, "run_id", ""));
+    put_text(m, body, "status", status);
+    if (end_ms > 0) put_number(m, body, "end_time", (double)end_ms);
     return api_call(m, "POST", "runs/update", body, NULL, NULL);
 }

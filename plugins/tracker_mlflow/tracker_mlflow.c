@@ -9,22 +9,15 @@
 #include <string.h>
 
 /* ---- trials ---------------------------------------------------------------------------------- */
-static void add_text(cJSON *to, const char *key, const char *value)
+/* What the event does not say is left out. */
+static void add_text(mlflow *m, cJSON *to, const char *key, const char *value)
 {
-    if (value && *value) cJSON_AddStringToObject(to, key, value);
+    if (value && *value) put_text(m, to, key, value);
 }
 
-static void add_json(cJSON *to, const char *key, const cJSON *value)
+static void add_bool(mlflow *m, cJSON *to, const char *key, const cJSON *value)
 {
-    char *text = value ? cJSON_PrintUnformatted(value) : NULL;
-    if (text) cJSON_AddStringToObject(to, key, text);
-    free(text);
-}
-
-static void add_bool(cJSON *to, const char *key, const cJSON *value)
-{
-    if (cJSON_IsBool(value))
-        cJSON_AddStringToObject(to, key, cJSON_IsTrue(value) ? "true" : "false");
+    if (cJSON_IsBool(value)) put_text(m, to, key, cJSON_IsTrue(value) ? "true" : "false");
 }
 
 static sqz_status trial_run(mlflow *m, const cJSON *data, int64_t time_ms, cJSON **run)
@@ -38,22 +31,23 @@ static sqz_status trial_run(mlflow *m, const cJSON *data, int64_t time_ms, cJSON
     return runs_get(m, id, name, time_ms, run);
 }
 
-static cJSON *trial_tags(const cJSON *data)
+static cJSON *trial_tags(mlflow *m, const cJSON *data)
 {
     cJSON *tags = cJSON_CreateObject();
     char *why = text_plain(get_str(data, "why", ""), MAX_TAG);
-    add_text(tags, "mlflow.note.content", why);
+    m->lost |= !why;
+    add_text(m, tags, "mlflow.note.content", why);
     free(why);
-    add_text(tags, "sqz.label", get_str(data, "label", NULL));
-    add_text(tags, "sqz.kind", get_str(data, "kind", NULL));
-    add_text(tags, "sqz.proposed_by", get_str(data, "proposed_by", NULL));
-    add_json(tags, "sqz.steps", get(data, "steps"));
+    add_text(m, tags, "sqz.label", get_str(data, "label", NULL));
+    add_text(m, tags, "sqz.kind", get_str(data, "kind", NULL));
+    add_text(m, tags, "sqz.proposed_by", get_str(data, "proposed_by", NULL));
+    put_json(m, tags, "sqz.steps", get(data, "steps"));
     return tags;
 }
 
 static sqz_status trial_begin(mlflow *m, const cJSON *data, int64_t time_ms)
 {
-    cJSON *run = NULL, *tags = trial_tags(data);
+    cJSON *run = NULL, *tags = trial_tags(m, data);
     sqz_status s = trial_run(m, data, time_ms, &run);
     if (!s) s = runs_log(m, run, get(data, "params"), tags, NULL, time_ms);
     cJSON_Delete(tags);
@@ -68,18 +62,18 @@ static const char *run_status(const char *outcome)
 
 static sqz_status trial_end(mlflow *m, const cJSON *data, int64_t time_ms)
 {
-    cJSON *run = NULL, *tags = trial_tags(data);
+    cJSON *run = NULL, *tags = trial_tags(m, data);
     const char *outcome = get_str(data, "outcome", "");
     sqz_status s = trial_run(m, data, time_ms, &run);
-    add_text(tags, "sqz.status", outcome);
-    add_text(tags, "sqz.reason", get_str(data, "reason", NULL));
-    add_text(tags, "sqz.artifact", get_str(data, "artifact", NULL));
-    add_bool(tags, "sqz.feasible", get(data, "feasible"));
-    add_bool(tags, "sqz.pareto", get(data, "front"));
+    add_text(m, tags, "sqz.status", outcome);
+    add_text(m, tags, "sqz.reason", get_str(data, "reason", NULL));
+    add_text(m, tags, "sqz.artifact", get_str(data, "artifact", NULL));
+    add_bool(m, tags, "sqz.feasible", get(data, "feasible"));
+    add_bool(m, tags, "sqz.pareto", get(data, "front"));
     if (cJSON_GetArraySize(get(data, "violations")))
-        add_json(tags, "sqz.violations", get(data, "violations"));
+        put_json(m, tags, "sqz.violations", get(data, "violations"));
     if (cJSON_GetArraySize(get(data, "nonfinite")))
-        add_json(tags, "sqz.nonfinite", get(data, "nonfinite"));
+        put_json(m, tags, "sqz.nonfinite", get(data, "nonfinite"));
     if (!s) s = runs_log(m, run, get(data, "params"), tags, get(data, "metrics"), time_ms);
     if (!s) s = runs_set_status(m, run, run_status(outcome), time_ms);
     cJSON_Delete(tags);
@@ -111,7 +105,7 @@ static sqz_status tag_members(mlflow *m, const cJSON *these, const cJSON *others
     const cJSON *item;
     sqz_status s = SQZ_OK;
     cJSON *tags = cJSON_CreateObject();
-    cJSON_AddStringToObject(tags, "sqz.pareto", word);
+    put_text(m, tags, "sqz.pareto", word);
     cJSON_ArrayForEach(item, these)
     {
         cJSON *run = NULL;
@@ -130,14 +124,19 @@ static sqz_status front(mlflow *m, const cJSON *data, int64_t time_ms)
     sqz_status s = study_run(m, &run);
     if (!s) s = tag_members(m, before, now, "false", time_ms);
     if (!s) s = tag_members(m, now, before, "true", time_ms);
-    add_json(tags, "sqz.front", now);
-    add_json(tags, "sqz.reference", get(data, "reference"));
+    put_json(m, tags, "sqz.front", now);
+    put_json(m, tags, "sqz.reference", get(data, "reference"));
     if (!s) s = runs_log(m, run, NULL, tags, get(data, "metrics"), time_ms);
     cJSON_Delete(tags);
-    if (s) return s;
+    cJSON *kept = now ? cJSON_Duplicate(now, 1) : cJSON_CreateArray();
+    if (!s && !kept) s = m->host->fail(m->host, SQZ_E_NOMEM, "no memory for the front");
+    if (s) {
+        cJSON_Delete(kept);
+        return s;
+    }
     cJSON_DeleteItemFromObjectCaseSensitive(m->state, "front");
-    cJSON_AddItemToObject(m->state, "front", now ? cJSON_Duplicate(now, 1) : cJSON_CreateArray());
-    return state_save(m);
+    put_item(m, m->state, "front", kept);
+    return m->lost ? SQZ_OK : state_save(m); /* event() says why */
 }
 
 static sqz_status progress(mlflow *m, const cJSON *data, int64_t time_ms)
@@ -151,8 +150,8 @@ static sqz_status exported(mlflow *m, const cJSON *data, int64_t time_ms)
 {
     cJSON *run = NULL, *tags = cJSON_CreateObject();
     sqz_status s = trial_run(m, data, time_ms, &run);
-    add_text(tags, "sqz.export.path", get_str(data, "path", NULL));
-    add_text(tags, "sqz.export.format", get_str(data, "format", NULL));
+    add_text(m, tags, "sqz.export.path", get_str(data, "path", NULL));
+    add_text(m, tags, "sqz.export.format", get_str(data, "format", NULL));
     if (!s) s = runs_log(m, run, NULL, tags, NULL, time_ms);
     cJSON_Delete(tags);
     return s;
@@ -177,9 +176,9 @@ static sqz_status study_end(mlflow *m, const cJSON *data, int64_t time_ms)
     cJSON *run = NULL, *tags = cJSON_CreateObject();
     const char *state = get_str(data, "state", "");
     sqz_status s = study_run(m, &run);
-    add_text(tags, "mlflow.note.content", get_str(data, "summary", NULL));
-    add_text(tags, "sqz.status", state);
-    add_text(tags, "sqz.recommended", get_str(get(data, "recommended"), "trial", NULL));
+    add_text(m, tags, "mlflow.note.content", get_str(data, "summary", NULL));
+    add_text(m, tags, "sqz.status", state);
+    add_text(m, tags, "sqz.recommended", get_str(get(data, "recommended"), "trial", NULL));
     if (!s) s = runs_log(m, run, NULL, tags, NULL, time_ms);
     cJSON_Delete(tags);
     if (!s && !strcmp(state, "done") && get(data, "recommended"))
@@ -204,7 +203,10 @@ static sqz_status event(const sqz_host *host, void *self, const sqz_track_event 
     mlflow *m = self;
     cJSON *data = cJSON_Parse(e->json);
     sqz_status s = SQZ_OK;
-    if (!cJSON_IsObject(data))
+    m->lost = 0;
+    if (!data)
+        s = host->fail(host, SQZ_E_NOMEM, "an event could not be read: no memory, or no JSON");
+    else if (!cJSON_IsObject(data))
         s = host->fail(host, SQZ_E_INVALID, "an event that is no JSON object");
     else if (!strcmp(e->kind, "trial_begin"))
         s = trial_begin(m, data, e->time_ms);
@@ -223,7 +225,7 @@ static sqz_status event(const sqz_host *host, void *self, const sqz_track_event 
     else if (!strcmp(e->kind, "resume"))
         s = study_resume(m);
     cJSON_Delete(data);
-    return s;
+    return s || !m->lost ? s : host->fail(host, SQZ_E_NOMEM, "no memory to tell the server");
 }
 
 static sqz_status begin(const sqz_host *host, void *self, const sqz_tracking *t)
@@ -231,10 +233,16 @@ static sqz_status begin(const sqz_host *host, void *self, const sqz_tracking *t)
     mlflow *m = self;
     m->host = host;
     m->tracking = t;
+    m->lost = 0;
+    cJSON_Delete(m->study); /* of a begin that failed */
+    cJSON_Delete(m->state);
+    m->study = m->state = NULL;
     sqz_status s = api_open(m);
     if (s) return s;
     m->study = cJSON_Parse(t->study);
     m->state = t->state ? cJSON_Parse(t->state) : NULL;
+    if (!m->study || (t->state && !m->state))
+        return host->fail(host, SQZ_E_NOMEM, "no memory for the study's description");
     if (!cJSON_IsObject(m->study))
         return host->fail(host, SQZ_E_INVALID, "the study's description is no JSON object");
     const char *uri = get_str(m->state, "uri", m->uri);
@@ -246,9 +254,9 @@ static sqz_status begin(const sqz_host *host, void *self, const sqz_tracking *t)
     if (!cJSON_IsObject(m->state)) {
         cJSON_Delete(m->state);
         m->state = cJSON_CreateObject();
-        cJSON_AddStringToObject(m->state, "uri", m->uri);
+        put_text(m, m->state, "uri", m->uri);
     }
-    return SQZ_OK;
+    return m->lost ? host->fail(host, SQZ_E_NOMEM, "no memory for what is kept") : SQZ_OK;
 }
 
 static const sqz_tracker tracker = {sizeof(sqz_tracker), 0, begin, event, NULL, NULL};

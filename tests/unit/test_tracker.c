@@ -3,6 +3,7 @@
  *
  * The main check: whatever went wrong meanwhile, the server ends up with exactly what it has after
  * an undisturbed delivery. */
+#include "check/failing.h"
 #include "host/services.h"
 #include "http_double.h"
 #include "io/file.h"
@@ -613,6 +614,138 @@ START_TEST(plain_files)
 }
 END_TEST
 
+/* ---- memory that runs out -------------------------------------------------------------------- */
+/* The n-th allocation of cJSON on the thread that asked for it fails, once. */
+static _Thread_local int64_t json_left;
+
+static void *json_malloc(size_t n)
+{
+    return json_left > 0 && --json_left == 0 ? NULL : malloc(n);
+}
+
+static sqz_status keep_state(const sqz_tracking *t, const char *text)
+{
+    char **kept = t->impl;
+    free(*kept);
+    *kept = path_format("%s", text);
+    return SQZ_OK;
+}
+
+static void not_later(const sqz_tracking *t, double seconds)
+{
+    (void)t;
+    (void)seconds;
+}
+
+static sqz_status tell_one(const sqz_tracker *t, agent *a, int64_t seq, const cJSON *record)
+{
+    char *json = json_text(json_get(record, "data"), 0);
+    sqz_track_event e = {
+        sizeof e, 0,   seq, json_int(record, "time_ms", 0), json_str(record, "type", ""),
+        "key",    json};
+    sqz_status s = t->event(agent_host(a), agent_self(a), &e);
+    free(json);
+    return s;
+}
+
+/* Nothing that was logged is empty. */
+static void check_whole(http_double *d, int64_t n)
+{
+    pthread_mutex_lock(&d->lock);
+    const cJSON *run, *item;
+    cJSON_ArrayForEach(run, json_get(d->state, "runs"))
+    {
+        static const char *const parts[] = {"tags", "params"};
+        for (int k = 0; k < 2; k++)
+            cJSON_ArrayForEach(item, json_get(run, parts[k]))
+                ck_assert_msg(*item->valuestring, "allocation %lld: %s of %s is empty",
+                              (long long)n, item->string, run->string);
+    }
+    pthread_mutex_unlock(&d->lock);
+}
+
+/* Tells the tracker a study's events in this process; every allocation of its own and of cJSON for
+ * it fails once (after the first 60 only some) before an event gets through.  What the server knows
+ * in the end. */
+static char *told_without_memory(int failing)
+{
+    http_double d = {.authorization = SECRET};
+    sqz_error err = {0};
+    agent *a;
+    const agent_info *info;
+    char *dir = make_run("memory"), *state = NULL;
+    cJSON *study, *records, *record, *trackers;
+    int64_t failures = 0, seq = 0;
+    double_start(&d, 0);
+    trackers = mlflow_at(&d, 30);
+    host *h = host_new(NULL);
+    ck_assert_int_eq(catalogue_find(plugins, "tracker/1", "mlflow", &info, &err), 0);
+    ck_assert(failing_install(info->file));
+    ck_assert_msg(!agent_open(h, info, &a, &err), "%s", err.text);
+    ck_assert_int_eq(agent_call(a, NULL, json_get(cJSON_GetArrayItem(trackers, 0), "with"), &err),
+                     0);
+    ck_assert_int_eq(events_study(dir, &study, &err), 0);
+    ck_assert_int_eq(events_of_folder(dir, EVENTS_ENDED, &records, &err), 0);
+    char *about = json_text(study, 0);
+    const sqz_tracker *t = agent_extension(a, SQZ_TRACKER_1);
+    sqz_tracking with = {sizeof with, 0, &state, about, dir, NULL, keep_state, not_later};
+    for (int64_t n = 1; failing; n++) {
+        json_left = n;
+        sqz_status s = t->begin(agent_host(a), agent_self(a), &with);
+        if (json_left > 0 && !s) break; /* not reached any more */
+        ck_assert(s == SQZ_OK || s == SQZ_E_NOMEM);
+    }
+    json_left = 0;
+    ck_assert_int_eq(t->begin(agent_host(a), agent_self(a), &with), 0);
+    cJSON_ArrayForEach(record, records)
+    {
+        seq++;
+        for (int own = 0; failing && own < 2; own++)
+            for (int64_t n = 1;; n += n < 60 ? 1 : n / 8) {
+                json_left = own ? 0 : n;
+                failing_at(own ? n : 0);
+                sqz_status s = tell_one(t, a, seq, record);
+                int fired = own ? failing_calls() >= n : json_left == 0;
+                failing_at(0);
+                json_left = 0;
+                check_whole(&d, n);
+                ck_assert_msg(s == SQZ_OK || s == SQZ_E_NOMEM || s == SQZ_E_IO,
+                              "allocation %lld of %s: %d", (long long)n,
+                              json_str(record, "type", "?"), s);
+                failures += fired;
+                if (!fired) break;
+            }
+        ck_assert_int_eq(tell_one(t, a, seq, record), SQZ_OK);
+    }
+    ck_assert(!failing || failures > 300);
+    if (SQZ_HAS(t, sqz_tracker, end) && t->end) t->end(agent_host(a), agent_self(a));
+    agent_close(a);
+    host_free(h);
+    double_stop(&d);
+    char *text = known(&d);
+    ck_assert_int_eq(atomic_load(&d.bad), 0);
+    cJSON_Delete(d.state);
+    cJSON_Delete(study);
+    cJSON_Delete(records);
+    cJSON_Delete(trackers);
+    ck_assert_int_eq(dir_remove(dir, NULL), 0);
+    free(about);
+    free(state);
+    free(dir);
+    return text;
+}
+
+START_TEST(memory_runs_out)
+{
+    cJSON_InitHooks(&(cJSON_Hooks){json_malloc, free});
+    char *right = told_without_memory(0), *now = told_without_memory(1);
+    ck_assert_msg(!strcmp(now, right), "%s\n%s", now, right);
+    cJSON_InitHooks(NULL);
+    free(now);
+    free(right);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("tracker");
@@ -626,6 +759,7 @@ int main(void)
     tcase_add_test(c, killed_then_synced);
     tcase_add_test(c, secrets_stay_out);
     tcase_add_test(c, plain_files);
+    tcase_add_test(c, memory_runs_out);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
