@@ -324,16 +324,6 @@ typedef struct unpack_job {
     int64_t n;
 } unpack_job;
 
-static void unpack_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
-{
-    const unpack_job *j = arg;
-    int64_t n = j->n;
-    (void)thread;
-    for (int64_t i = begin * TILE; i < end * TILE && i < n; i++)
-        memcpy(j->m + i * n + i, j->packed + i * n - i * (i - 1) / 2,
-               (size_t)(n - i) * sizeof *j->m);
-}
-
 /* Rows of the lower half are columns of the upper: in tiles. */
 static void mirror_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
@@ -346,25 +336,56 @@ static void mirror_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
                 for (int64_t j = j0; j < j0 + TILE && j < i; j++) u->m[i * n + j] = u->m[j * n + i];
 }
 
-static sqz_status unpack_moment(const st_tensor *t, int64_t n, float **out, sqz_error *err)
+static void unpack(const unpack_job *j)
 {
+    int64_t n = j->n;
+    for (int64_t i = 0; i < n; i++)
+        memcpy(j->m + i * n + i, j->packed + i * n - i * (i - 1) / 2,
+               (size_t)(n - i) * sizeof *j->m);
+    mirror_rows((void *)(uintptr_t)j, 0, (n + TILE - 1) / TILE, 0);
+}
+
+/* A block's object while it is read: what can be done at the same time, by number. */
+enum { PROVE, BESIDE, UNPACK /* and following: one matrix each */ };
+typedef struct reading {
+    const st_file *file;
+    char digest[DIGEST_TEXT]; /* of what was read */
+    void (*beside)(void *);
+    void *ctx;
+    unpack_job *matrices;
+} reading;
+
+static void read_parts(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    reading *r = arg;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        if (i == PROVE)
+            sha256_buffer(r->file->map.data, (size_t)r->file->map.bytes, r->digest);
+        else if (i == BESIDE && r->beside)
+            r->beside(r->ctx);
+        else if (i >= UNPACK)
+            unpack(&r->matrices[i - UNPACK]);
+}
+
+static sqz_status find_moment(const st_tensor *t, moment *m, unpack_job *j, sqz_error *err)
+{
+    int64_t n = m->n;
     if (!t || t->dtype != SQZ_F32 || t->bytes != triangle(n) * (int64_t)sizeof(float))
         return err_set(err, ERR_STORAGE,
                        "a statistics object has the wrong shape; remove it with `sqz registry gc`");
-    float *m = malloc((size_t)(n * n) * sizeof *m);
-    if (!m)
+    m->xtx = malloc((size_t)(n * n) * sizeof *m->xtx);
+    if (!m->xtx)
         return err_set(err, SQZ_E_NOMEM, "no memory for a %lld x %lld matrix", (long long)n,
                        (long long)n);
-    unpack_job j = {(const float *)(const void *)t->data, m, n}; /* the writer aligns tensors */
-    pool_for((n + TILE - 1) / TILE, 1, unpack_rows, &j);
-    pool_for((n + TILE - 1) / TILE, 1, mirror_rows, &j);
-    *out = m;
+    *j = (unpack_job){(const float *)(const void *)t->data, m->xtx, n}; /* the writer aligns */
     return SQZ_OK;
 }
 
 /* One input's record from the block's object. */
 static sqz_status load_moment(const st_file *file, int64_t layer, const linear_spec *spec,
-                              int64_t k, layer_statistics *out, sqz_error *err)
+                              int64_t k, layer_statistics *out, unpack_job *matrix, int64_t *n,
+                              sqz_error *err)
 {
     const st_tensor *t = st_find(file, "tokens");
     if (!t || t->dtype != SQZ_I64 || t->bytes < (k + 1) * 8)
@@ -377,32 +398,67 @@ static sqz_status load_moment(const st_file *file, int64_t layer, const linear_s
     m->id = (uint64_t)(layer + 1) << 32 | (uint64_t)(k + 1);
     memcpy(&m->tokens, (const uint8_t *)t->data + 8 * k, 8);
     out->n = k + 1;
-    return m->tokens > 0 ? unpack_moment(st_find(file, spec->input), spec->cols, &m->xtx, err)
-                         : SQZ_OK;
+    if (m->tokens <= 0) return SQZ_OK;
+    sqz_status st = find_moment(st_find(file, spec->input), m, &matrix[*n], err);
+    *n += st == SQZ_OK;
+    return st;
 }
 
-sqz_status statistics_load(job_state *s, subject *subj, const statistics *stats, int64_t layer,
-                           layer_statistics *out, sqz_error *err)
+/* The inputs of the block, their matrices made but not filled; *matrices of them hold data. */
+static sqz_status list_moments(const subject *subj, const st_file *file, int64_t layer,
+                               layer_statistics *out, unpack_job **matrix, int64_t *matrices,
+                               sqz_error *err)
 {
     int64_t n = model_linear_count(&subj->config, layer), k = 0;
-    const cJSON *digest = cJSON_GetArrayItem(json_get(stats->index, "layers"), (int)layer);
-    memset(out, 0, sizeof *out);
-    sqz_status st = object_verify(s->registry, digest->valuestring, err);
-    if (st) return st;
-    char *path = object_path(s->registry, digest->valuestring);
-    st_file *file;
-    st = st_open(path, &file, err);
-    free(path);
-    if (st) return st;
+    *matrix = calloc((size_t)n, sizeof **matrix);
     out->moments = calloc((size_t)n, sizeof *out->moments);
-    if (!out->moments) st = err_set(err, SQZ_E_NOMEM, "no memory for the statistics of a block");
+    if (!*matrix || !out->moments)
+        return err_set(err, SQZ_E_NOMEM, "no memory for the statistics of a block");
+    sqz_status st = SQZ_OK;
     for (int64_t i = 0; i < n && !st; i++) {
         linear_spec spec;
         model_linear(&subj->config, layer, i, &spec);
         if (k && strcmp(out->moments[k - 1].input, spec.input) == 0) continue;
-        st = load_moment(file, layer, &spec, k++, out, err);
+        st = load_moment(file, layer, &spec, k++, out, *matrix, matrices, err);
     }
+    return st;
+}
+
+/* What is wrong with an object whose contents make no sense: its bytes, if they are not its name's.
+ */
+static sqz_status blame_object(const job_state *s, const char *digest, sqz_status st,
+                               sqz_error *err)
+{
+    sqz_error why = {0};
+    sqz_status bytes = object_verify(s->registry, digest, &why);
+    if (bytes && err) *err = why;
+    return bytes ? bytes : st;
+}
+
+sqz_status statistics_load(job_state *s, subject *subj, const statistics *stats, int64_t layer,
+                           void (*beside)(void *), void *ctx, layer_statistics *out, sqz_error *err)
+{
+    const cJSON *name = cJSON_GetArrayItem(json_get(stats->index, "layers"), (int)layer);
+    const char *digest = name->valuestring; /* index_usable has looked */
+    reading r = {.beside = beside, .ctx = ctx};
+    st_file *file = NULL;
+    int64_t matrices = 0;
+    char *path = object_path(s->registry, digest);
+    memset(out, 0, sizeof *out);
+    sqz_status st = path ? st_open(path, &file, err) : ERR_STORAGE;
+    if (!st) st = list_moments(subj, file, layer, out, &r.matrices, &matrices, err);
+    r.file = file;
+    if (!st) {
+        pool_for(UNPACK + matrices, 1, read_parts, &r);
+        if (strcmp(r.digest, digest) != 0)
+            st = err_set(err, ERR_STORAGE, "object %s changed while it was read", digest);
+    } else if (beside) {
+        beside(ctx);
+    }
+    if (st && st != SQZ_E_NOMEM) st = blame_object(s, digest, st, err);
     st_close(file);
+    free(path);
+    free(r.matrices);
     if (st) layer_statistics_free(out);
     return st;
 }

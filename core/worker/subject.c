@@ -55,12 +55,19 @@ void backend_compute_class(const backend *b, int32_t compute, char out[96])
 /* ---- forms: where the linears that are not dense come from
  * ---------------------------------------- */
 
+/* An object of the registry, mapped: it holds the linears of a block, so neighbours share it. */
+typedef struct held_object {
+    char digest[DIGEST_TEXT];
+    st_file *file;
+    int users;
+} held_object;
+
 typedef struct held_form { /* of one module */
     char *module;
     char *object;            /* digest, for artifacts */
     const st_tensor *packed; /* in its GGUF file, for GGUF */
-    st_file *file;           /* mapped object, for artifacts */
-    sqz_affine affine;       /* in the file, or owned (formats) */
+    held_object *in;         /* the mapped object, for artifacts */
+    sqz_affine affine;       /* in the object, or owned (formats) */
     int loaded;
 } held_form;
 
@@ -68,7 +75,9 @@ typedef struct forms {
     held_form *held;
     int64_t n;
     registry *registry; /* artifact */
-    agent *agent;       /* format */
+    held_object **open; /* [n_open] objects in use, and the last one that was */
+    int n_open;
+    agent *agent; /* format */
     const sqz_format *format;
     sqz_import import; /* impl = the checkpoint */
 } forms;
@@ -87,24 +96,66 @@ static sqz_status import_tensor(const sqz_import *im, const char *name, sqz_tens
     return SQZ_OK;
 }
 
-static sqz_status load_object(forms *f, held_form *h, sqz_error *err)
+/* Unmaps what nobody uses. */
+static void close_idle_objects(forms *f)
 {
+    int kept = 0;
+    for (int i = 0; i < f->n_open; i++) {
+        if (f->open[i]->users) {
+            f->open[kept++] = f->open[i];
+            continue;
+        }
+        st_close(f->open[i]->file);
+        free(f->open[i]);
+    }
+    f->n_open = kept;
+}
+
+static sqz_status open_object(forms *f, const held_form *h, held_object **out, sqz_error *err)
+{
+    for (int i = 0; i < f->n_open; i++)
+        if (strcmp(f->open[i]->digest, h->object) == 0) {
+            *out = f->open[i];
+            return SQZ_OK;
+        }
+    close_idle_objects(f);
     char *path = object_path(f->registry, h->object);
     if (!path)
         return err_set(
             err, ERR_STORAGE,
             "%s: object %s is missing from the registry %s; `sqz registry verify` names the damage",
             h->module, h->object, registry_dir(f->registry));
-    sqz_status st = st_open(path, &h->file, err);
+    held_object **grown = realloc(f->open, (size_t)(f->n_open + 1) * sizeof *grown);
+    held_object *o = calloc(1, sizeof *o);
+    sqz_status st = SQZ_OK;
+    if (grown) f->open = grown;
+    if (!grown || !o)
+        st = err_set(err, SQZ_E_NOMEM, "%s: no memory to open object %s", h->module, h->object);
+    if (!st) st = st_open(path, &o->file, err);
     free(path);
-    if (st) return st;
-    st = affine_load(h->file, h->module, &h->affine, err);
     if (st) {
-        st_close(h->file);
-        h->file = NULL;
-        err_prefix(err, "%s", h->module);
+        free(o);
+        return st;
     }
-    return st;
+    snprintf(o->digest, sizeof o->digest, "%s", h->object);
+    f->open[f->n_open++] = o;
+    *out = o;
+    return SQZ_OK;
+}
+
+static sqz_status load_object(forms *f, held_form *h, sqz_error *err)
+{
+    held_object *o = NULL;
+    sqz_status st = open_object(f, h, &o, err);
+    if (st) return st;
+    st = affine_load(o->file, h->module, &h->affine, err);
+    if (st) {
+        err_prefix(err, "%s", h->module);
+        return st;
+    }
+    o->users++;
+    h->in = o;
+    return SQZ_OK;
 }
 
 static sqz_status allocate_affine(sqz_affine *a, sqz_error *err)
@@ -202,9 +253,9 @@ static void forms_done(void *impl, const char *module)
 {
     held_form *h = find_held(impl, module);
     if (!h || !h->loaded) return;
-    if (h->file) {
-        st_close(h->file);
-        h->file = NULL;
+    if (h->in) {
+        if (--h->in->users == 0) file_map_drop(h->in->file->map.data, h->in->file->map.bytes);
+        h->in = NULL;
     } else {
         affine_free(&h->affine);
     }
@@ -221,6 +272,8 @@ static void forms_free(forms *f)
         free(f->held[i].object);
     }
     free(f->held);
+    close_idle_objects(f);
+    free(f->open);
     if (f->agent) agent_close(f->agent);
     free(f);
 }
@@ -337,11 +390,11 @@ static sqz_status forms_of_format(subject *s, sqz_error *err)
 sqz_status subject_check_path(const char *model, sqz_error *err)
 {
     if (path_exists(model)) return checkpoint_check_path(model, err);
-    return err_set(
-        err, ERR_MODEL,
-        "%s: no such folder; give a model folder with config.json and safetensors, a .gguf file, or "
-        "a name of the hub (owner/name) to a command that takes one",
-        model);
+    return err_set(err, ERR_MODEL,
+                   "%s: no such folder; give a model folder with config.json and safetensors, a "
+                   ".gguf file, or "
+                   "a name of the hub (owner/name) to a command that takes one",
+                   model);
 }
 
 sqz_status subject_compute(const char *word, const backend *b, const model_config *c, int32_t *out,

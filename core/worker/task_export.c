@@ -249,14 +249,13 @@ typedef struct chosen {
     const sqz_format *format;
 } chosen;
 
-/* The named format, or the first whose check passes; the last refusal is the error. */
-static sqz_status choose_format(job_state *s, subject *subj, const char *name, chosen *out,
+/* The format asked for, or (only NULL) the first whose check passes; the last refusal is the error.
+ */
+static sqz_status choose_format(job_state *s, subject *subj, const agent_info *only, chosen *out,
                                 sqz_error *err)
 {
-    const agent_info *only = NULL;
-    sqz_status st = name ? catalogue_find(s->catalogue, "format/1", name, &only, err) : SQZ_OK;
-    if (st) return st;
-    st = err_set(err, SQZ_E_UNSUPPORTED, "no format plugin that writes checkpoints is installed");
+    sqz_status st =
+        err_set(err, SQZ_E_UNSUPPORTED, "no format plugin that writes checkpoints is installed");
     for (int i = 0; i < catalogue_count(s->catalogue); i++) {
         const agent_info *info = only ? only : catalogue_at(s->catalogue, i);
         if (info->shadowed || strcmp(info->kind, "format/1") != 0) continue;
@@ -282,19 +281,34 @@ static sqz_status choose_format(job_state *s, subject *subj, const char *name, c
     return st;
 }
 
-int64_t export_bytes(job_state *s, subject *subj, const char *format)
+/* The format for the current artifact, and what it would write, into s->plan: found once, because
+ * every linear is looked at for it. */
+static sqz_status plan_export(job_state *s, subject *subj, const char *name, sqz_error *err)
 {
-    chosen c;
+    export_plan *p = &s->plan;
+    const agent_info *only = NULL;
+    sqz_status st = name ? catalogue_find(s->catalogue, "format/1", name, &only, err) : SQZ_OK;
+    if (st || (p->format && p->only == only && strcmp(p->artifact, s->artifact) == 0)) return st;
+    chosen c = {0};
     sink k;
     sqz_export e;
-    if (choose_format(s, subj, format, &c, NULL)) return 0;
-    sqz_status st = sink_open(&k, s, subj, NULL, &e, NULL);
+    p->format = NULL;
+    st = choose_format(s, subj, only, &c, err);
+    if (st) return st;
+    st = sink_open(&k, s, subj, NULL, &e, err);
     k.host = agent_host(c.agent);
     if (!st) c.format->export_model(agent_host(c.agent), agent_self(c.agent), &e);
-    int64_t bytes = k.bytes;
+    *p = (export_plan){.only = only, .format = agent_describe(c.agent), .bytes = k.bytes};
+    memcpy(p->artifact, s->artifact, sizeof p->artifact);
+    if (st) p->format = NULL;
     sink_close(&k, SQZ_E_CANCELLED, NULL);
     agent_close(c.agent);
-    return bytes;
+    return st;
+}
+
+int64_t export_bytes(job_state *s, subject *subj, const char *format)
+{
+    return plan_export(s, subj, format, NULL) ? 0 : s->plan.bytes;
 }
 
 /* ---- load-back
@@ -505,28 +519,31 @@ static sqz_status write_folder(job_state *s, const char *format, const char *dir
                                sqz_error *err)
 {
     subject *subj;
-    chosen c;
+    agent *a;
     sqz_status st = job_subject(s, 1, 0, &subj, err);
     if (st) return st;
-    st = disk_check("the exported checkpoint", (double)export_bytes(s, subj, format), dir,
-                    "free some, or name an --output on another disk", err);
-    if (!st) st = choose_format(s, subj, format, &c, err);
+    st = plan_export(s, subj, format, err);
+    if (!st)
+        st = disk_check("the exported checkpoint", (double)s->plan.bytes, dir,
+                        "free some, or name an --output on another disk", err);
+    if (!st) st = agent_open(s->host, s->plan.format, &a, err);
     if (st) {
         subject_close(subj);
         return st;
     }
+    const sqz_format *writer = agent_extension(a, SQZ_FORMAT_1);
     sink k;
     sqz_export e;
     st = sink_open(&k, s, subj, dir, &e, err);
-    k.host = agent_host(c.agent);
-    if (!st && (st = c.format->export_model(agent_host(c.agent), agent_self(c.agent), &e)))
-        st = agent_error(c.agent, st, err);
+    k.host = agent_host(a);
+    if (!st && (st = writer->export_model(agent_host(a), agent_self(a), &e)))
+        st = agent_error(a, st, err);
     else if (!st && !k.shards)
-        st = err_set(err, SQZ_E_INTERNAL, "%s wrote no tensor", agent_describe(c.agent)->id);
+        st = err_set(err, SQZ_E_INTERNAL, "%s wrote no tensor", agent_describe(a)->id);
     json_add_num(result, "bytes", (double)k.bytes);
-    cJSON_AddStringToObject(result, "format", agent_describe(c.agent)->id);
+    cJSON_AddStringToObject(result, "format", agent_describe(a)->id);
     st = sink_close(&k, st, err);
-    agent_close(c.agent);
+    agent_close(a);
     if (!st) st = copy_files(job_model(s), dir, err);
     if (!st) st = write_quantization_config(dir, err);
     subject_close(subj);

@@ -204,29 +204,52 @@ static void block_results_close(block_results *b)
     for (int i = 0; i < b->n; i++) affine_free(&b->affine[i]);
     free(b->affine);
     free(b->module);
+    *b = (block_results){0};
+}
+
+/* A finished block on its way into the registry, while the statistics of the next are read. */
+typedef struct storing {
+    registry *registry;
+    const block_results *block;
+    char digest[DIGEST_TEXT];
+    sqz_status status;
+    sqz_error error;
+} storing;
+
+static void store_object(void *arg)
+{
+    storing *s = arg;
+    const block_results *b = s->block;
+    affine_item *items = calloc((size_t)b->n + 1, sizeof *items);
+    char *path = object_temp(s->registry);
+    for (int i = 0; items && i < b->n; i++) items[i] = (affine_item){b->module[i], &b->affine[i]};
+    if (!items)
+        s->status = err_set(&s->error, SQZ_E_NOMEM, "no memory for a block's results");
+    else if (b->n)
+        s->status = affine_save(items, b->n, path, &s->error);
+    if (b->n && !s->status) s->status = object_adopt(s->registry, path, s->digest, &s->error);
+    free(items);
+    free(path);
+}
+
+/* The block is in the registry (or not): its linears into the manifest, its memory back. */
+static sqz_status stored(step_run *r, storing *s, block_results *b, sqz_error *err)
+{
+    for (int i = 0; i < b->n && !s->status; i++) {
+        cJSON *t = cJSON_AddObjectToObject(r->tensors, b->module[i]);
+        cJSON_AddStringToObject(t, "form", SQZ_FORM_INT_AFFINE);
+        cJSON_AddStringToObject(t, "object", s->digest);
+    }
+    if (s->status && err) *err = s->error;
+    block_results_close(b);
+    return s->status;
 }
 
 static sqz_status store_block(step_run *r, block_results *b, sqz_error *err)
 {
-    char digest[DIGEST_TEXT];
-    if (!b->n) return SQZ_OK;
-    affine_item *items = calloc((size_t)b->n, sizeof *items);
-    if (!items) return err_set(err, SQZ_E_NOMEM, "no memory for a block's results");
-    for (int i = 0; i < b->n; i++) items[i] = (affine_item){b->module[i], &b->affine[i]};
-    char *path = object_temp(r->job->registry);
-    sqz_status st = affine_save(items, b->n, path, err);
-    free(items);
-    if (!st) st = object_adopt(r->job->registry, path, digest, err);
-    free(path);
-    for (int i = 0; i < b->n; i++) {
-        affine_free(&b->affine[i]);
-        if (st) continue;
-        cJSON *t = cJSON_AddObjectToObject(r->tensors, b->module[i]);
-        cJSON_AddStringToObject(t, "form", SQZ_FORM_INT_AFFINE);
-        cJSON_AddStringToObject(t, "object", digest);
-    }
-    b->n = 0;
-    return st;
+    storing s = {.registry = r->job->registry, .block = b};
+    store_object(&s);
+    return stored(r, &s, b, err);
 }
 
 /* Stable 64-bit mix of the trial's seed and the module's name (FNV-1a). */
@@ -286,29 +309,36 @@ static sqz_status run_linear(step_run *r, const linear_spec *spec, int64_t layer
 }
 
 /* Linears that share an input follow one another; with a prefix, moments are of the model as the
- * linears before them left it. */
-static sqz_status run_block_linears(step_run *r, int64_t layer, block_results *block,
-                                    sqz_error *err)
+ * linears before them left it, and are taken input by input. */
+static sqz_status run_block_linears(step_run *r, int64_t layer, layer_statistics *moments,
+                                    block_results *block, sqz_error *err)
 {
     const model_config *c = &r->subject->config;
-    layer_statistics moments = {0};
     char input[32] = "";
     sqz_status st = SQZ_OK;
-    if (r->calibration && !r->prefix)
-        st = statistics_load(r->job, r->subject, &r->stats, layer, &moments, err);
     for (int64_t k = 0; k < model_linear_count(c, layer) && !st; k++) {
         linear_spec spec;
         model_linear(c, layer, k, &spec);
         if (r->prefix && strcmp(input, spec.input) != 0) {
-            layer_statistics_free(&moments);
+            layer_statistics_free(moments);
             memcpy(input, spec.input, sizeof input);
-            st = prefix_statistics(r->prefix, layer, input, &moments, err);
+            st = prefix_statistics(r->prefix, layer, input, moments, err);
         }
-        if (!st) st = run_linear(r, &spec, layer, &moments, block, err);
+        if (!st) st = run_linear(r, &spec, layer, moments, block, err);
     }
-    layer_statistics_free(&moments);
-    if (!st && r->prefix) st = prefix_advance(r->prefix, layer, err);
-    return st;
+    return st ? st : r->prefix ? prefix_advance(r->prefix, layer, err) : SQZ_OK;
+}
+
+/* Statistics of the block; the block before it is stored meanwhile. */
+static sqz_status begin_block(step_run *r, int64_t layer, block_results *before,
+                              layer_statistics *moments, sqz_error *err)
+{
+    if (!r->calibration || r->prefix) return store_block(r, before, err);
+    storing s = {.registry = r->job->registry, .block = before};
+    sqz_status st =
+        statistics_load(r->job, r->subject, &r->stats, layer, store_object, &s, moments, err);
+    sqz_status kept = stored(r, &s, before, st ? NULL : err);
+    return st ? st : kept;
 }
 
 static sqz_status walk(step_run *r, sqz_error *err)
@@ -316,21 +346,26 @@ static sqz_status walk(step_run *r, sqz_error *err)
     const model_config *c = &r->subject->config;
     double start = clock_s(), from = r->calibration && !r->prefix ? 0.6 : 0.0;
     sqz_status st = SQZ_OK;
+    block_results block = {0};
     r->total = c->layers;
     for (int64_t l = 0; l < c->layers && !st; l++) {
         char what[96];
         snprintf(what, sizeof what, "%s: block %lld of %lld", r->info->name, (long long)l + 1,
                  (long long)c->layers);
-        if (job_tick(r->job, from + (1 - from) * (double)l / (double)c->layers, what))
-            return err_set(err, SQZ_E_CANCELLED, "cancelled in block %lld", (long long)l);
-        block_results block;
-        st = block_results_open(&block, model_linear_count(c, l), err);
+        if (job_tick(r->job, from + (1 - from) * (double)l / (double)c->layers, what)) {
+            st = err_set(err, SQZ_E_CANCELLED, "cancelled in block %lld", (long long)l);
+            break;
+        }
+        layer_statistics moments = {0};
+        st = begin_block(r, l, &block, &moments, err);
+        if (!st) st = block_results_open(&block, model_linear_count(c, l), err);
         r->fresh = &block;
-        if (!st) st = run_block_linears(r, l, &block, err);
-        if (!st) st = store_block(r, &block, err);
-        block_results_close(&block);
+        if (!st) st = run_block_linears(r, l, &moments, &block, err);
+        r->fresh = NULL;
+        layer_statistics_free(&moments);
     }
-    r->fresh = NULL;
+    if (!st) st = store_block(r, &block, err);
+    block_results_close(&block);
     r->quantize_s = clock_s() - start;
     return st;
 }

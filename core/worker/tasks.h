@@ -7,6 +7,14 @@
 #include "worker/subject.h"
 #include "worker/worker.h"
 
+/* The format that fits an artifact; asking is dear, so the answer is kept from task to task. */
+typedef struct export_plan {
+    char artifact[DIGEST_TEXT];
+    const agent_info *only;   /* the format that was asked for, or NULL */
+    const agent_info *format; /* the one that fits; NULL until found */
+    int64_t bytes;            /* of all tensors that it would write */
+} export_plan;
+
 typedef struct job_state {
     const cJSON *job;
     const job_context *ctx;
@@ -16,7 +24,8 @@ typedef struct job_state {
     backend backend;
     char base[DIGEST_TEXT];     /* of the model folder; "" until job_base */
     char artifact[DIGEST_TEXT]; /* what later tasks work on; "" = the folder as it is */
-    double part_from, part_to;  /* this task's share of the job's progress */
+    export_plan plan;
+    double part_from, part_to; /* this task's share of the job's progress */
 } job_state;
 
 const char *job_model(const job_state *);
@@ -36,7 +45,8 @@ sqz_status task_convert(job_state *, const cJSON *task, cJSON *result, sqz_error
  * format NULL = the best one. */
 int64_t export_bytes(job_state *, subject *, const char *format);
 
-/* ---- calibrate.c: the windows that methods are calibrated on, from the data or the registry ---- */
+/* ---- calibrate.c: the windows that methods are calibrated on, from the data or the registry ----
+ */
 typedef struct calibrated {
     calibration windows;
     cJSON *facts; /* {"sources":[{"source","split","weight","rows","windows","left_out","overlap"}],
@@ -46,7 +56,8 @@ typedef struct calibrated {
 sqz_status calibrate(job_state *, const cJSON *spec, calibrated *out, sqz_error *err);
 void calibrated_free(calibrated *);
 
-/* ---- statistics.c: second moments of every linear's inputs, once per (model, calibration) ---------- */
+/* ---- statistics.c: second moments of every linear's inputs, once per (model, calibration)
+ * ---------- */
 typedef struct statistics {
     cJSON *index; /* {"tokens","layers":[object digest per block]} */
     int cached;   /* found, not computed now */
@@ -68,8 +79,11 @@ typedef struct layer_statistics {
     moment *moments;
     int64_t n;
 } layer_statistics;
+/* The object's hash is proved.  beside (may be NULL) is called once, whatever comes of it, at the
+ * same time, on a thread of the pool. */
 sqz_status statistics_load(job_state *, subject *, const statistics *, int64_t layer,
-                           layer_statistics *out, sqz_error *err);
+                           void (*beside)(void *), void *ctx, layer_statistics *out,
+                           sqz_error *err);
 void layer_statistics_free(layer_statistics *);
 
 /* The model as a step has quantized it so far, and the calibration's hidden states before the block

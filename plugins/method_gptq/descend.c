@@ -15,27 +15,16 @@ typedef struct sweep {
     int64_t first, count; /* columns of the block: whole groups where these fit */
 } sweep;
 
-/* D = W - Q, transposed, into job->w. */
-LANE_INLINE void residual_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+/* The residual of the walk from its order to the weight's own, from job->w into job->f. */
+static void residual_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     gptq_job *job = ((const sweep *)arg)->job;
+    const int32_t *place = job->factor->perm + job->cols;
+    size_t bytes = (size_t)job->stride * sizeof *job->w;
     (void)thread;
-    for (int64_t i = begin; i < end; i++) {
-        int64_t row = i * LANES;
-        for (int64_t j = 0; j < job->cols; j++) {
-            int64_t k = j / job->group;
-            float x[LANES];
-            for (int64_t lane = 0; lane < LANES; lane++)
-                x[lane] =
-                    row + lane < job->rows ? job->linear->weight[(row + lane) * job->cols + j] : 0;
-            lane_f s = lane_load(job->scales + k * job->stride + row);
-            lane_f z = lane_load(job->zeros + k * job->stride + row);
-            lane_f c = lane_load_u8(job->codes + j * job->stride + row);
-            lane_store(job->w + j * job->stride + row, lane_load(x) - s * (c - z));
-        }
-    }
+    for (int64_t j = begin; j < end; j++)
+        memcpy(job->f + j * job->stride, job->w + place[j] * job->stride, bytes);
 }
-LANE_DISPATCH(residual_rows_pick, residual_rows)
 
 typedef struct tile {
     float g[TILE_COLS * TILE_ROWS];     /* gradient */
@@ -181,7 +170,10 @@ sqz_status descend(gptq_job *job)
     const sqz_host *host = job->host;
     int64_t n = job->cols, stride = job->stride;
     sweep sw = {.job = job};
-    job->pool->parallel_for(host, stride / LANES, 1, residual_rows_pick(), &sw);
+    job->pool->parallel_for(host, n, 16, residual_rows, &sw);
+    float *walked = job->w;
+    job->w = job->f;
+    job->f = walked; /* from here on the gradient of a block */
     int64_t whole = job->group <= TILE_COLS ? TILE_COLS / job->group * job->group : TILE_COLS;
     for (int pass = 0; pass < job->sweeps; pass++) {
         for (sw.first = 0; sw.first < n; sw.first += whole) {
@@ -189,9 +181,9 @@ sqz_status descend(gptq_job *job)
             if (host->tick(host, 0.6 + 0.4 * (pass + (double)sw.first / (double)n) / job->sweeps,
                            "refine"))
                 return SQZ_E_CANCELLED;
-            sqz_status st = job->linalg->gemm(host, 0, 0, sw.count, stride, n, 1.0,
-                                              job->linear->xtx + sw.first * n, n, job->w, stride,
-                                              0.0, job->f, stride);
+            sqz_status st = job->linalg->gemm_rounded(host, sw.count, stride, n,
+                                                      job->linear->xtx + sw.first * n, n, job->w,
+                                                      stride, 0.0, job->f, stride);
             if (st != SQZ_OK) return st;
             job->pool->parallel_for(host, stride / TILE_ROWS, 1, sweep_rows_pick(), &sw);
         }

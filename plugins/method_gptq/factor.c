@@ -35,8 +35,8 @@ static int rank_compare(const void *pa, const void *pb)
 
 /* Group-aware: groups by their largest diagonal entry, columns inside a group by theirs.  Equal
  * groups must not interleave, so the tie is broken by the group's own number. */
-static sqz_status order_columns(const sqz_host *host, const float *h, int64_t n, int order,
-                                int64_t group, int32_t *perm)
+static sqz_status sort_columns(const sqz_host *host, const float *h, int64_t n, int order,
+                               int64_t group, int32_t *perm)
 {
     for (int64_t i = 0; i < n; i++) perm[i] = (int32_t)i;
     if (order == ORDER_NATURAL) return SQZ_OK;
@@ -72,6 +72,15 @@ static sqz_status order_columns(const sqz_host *host, const float *h, int64_t n,
     free(groups);
     free(r);
     return SQZ_OK;
+}
+
+/* perm: [2 n], columns by position and positions by column. */
+static sqz_status order_columns(const sqz_host *host, const float *h, int64_t n, int order,
+                                int64_t group, int32_t *perm)
+{
+    sqz_status st = sort_columns(host, h, n, order, group, perm);
+    for (int64_t p = 0; p < n && st == SQZ_OK; p++) perm[n + perm[p]] = (int32_t)p;
+    return st;
 }
 
 /* ---- damping and factor ---------------------------------------------------------------------- */
@@ -148,7 +157,7 @@ sqz_status factor_prepare(const sqz_host *host, const sqz_pool *pool, const sqz_
 {
     int64_t n = linear->cols;
     uint64_t id = SQZ_HAS(linear, sqz_linear, xtx_id) ? linear->xtx_id : 0;
-    int32_t *perm = malloc((size_t)n * sizeof *perm);
+    int32_t *perm = malloc(2 * (size_t)n * sizeof *perm);
     float *h = malloc((size_t)n * sizeof *h);
     if (!perm || !h) {
         free(perm);

@@ -43,10 +43,14 @@ typedef struct scan {
 static void scan_range(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     scan *s = arg;
-    float bad = 0;
+    uint32_t bad = 0;
     (void)thread;
-    for (int64_t i = begin; i < end; i++) bad += s->x[i] * 0.0f; /* NaN and infinity leave NaN */
-    if (bad != 0.0f) s->bad = 1;
+    for (int64_t i = begin; i < end; i++) {
+        uint32_t bits;
+        memcpy(&bits, s->x + i, sizeof bits);
+        bad |= (uint32_t)((bits & 0x7f800000u) == 0x7f800000u); /* NaN and infinity */
+    }
+    if (bad) s->bad = 1;
 }
 
 static int all_finite(const sqz_host *host, const sqz_pool *pool, const float *x, int64_t n)
@@ -74,8 +78,7 @@ static sqz_status check_subject(const sqz_host *host, const sqz_pool *pool,
 
 static void job_free(gptq_job *job)
 {
-    free(job->w);
-    free(job->f);
+    free(job->work);
     free(job->codes);
     free(job->scales);
     free(job->zeros);
@@ -84,14 +87,16 @@ static void job_free(gptq_job *job)
 static sqz_status job_allocate(gptq_job *job, int with_statistics)
 {
     size_t stride = (size_t)job->stride, cols = (size_t)job->cols, groups = (size_t)job->n_groups;
+    enum { LINE = 64 }; /* bytes, of the cache */
     job->codes = calloc(cols, stride);
     job->scales = calloc(groups * stride, sizeof(float));
     job->zeros = calloc(groups * stride, sizeof(float));
     int ok = job->codes && job->scales && job->zeros;
     if (with_statistics) {
-        job->w = malloc(cols * stride * sizeof(float));
-        job->f = malloc(cols * stride * sizeof(float));
-        ok = ok && job->w && job->f;
+        job->work = malloc(2 * cols * stride * sizeof(float) + LINE);
+        ok = ok && job->work;
+        if (ok) job->w = job->work + (LINE - (uintptr_t)job->work % LINE) / sizeof(float);
+        if (ok) job->f = job->w + cols * stride; /* a stride is whole lines */
     }
     if (ok) return SQZ_OK;
     return sqz_failf(job->host, SQZ_E_NOMEM, "gptq: no memory for %s, [%lld, %lld]",
@@ -144,8 +149,8 @@ static sqz_status hand_over_result(gptq_job *job)
     hand_over o = {job, malloc(rows * (size_t)job->cols), malloc(groups),
                    malloc(groups * sizeof(float))};
     sqz_status st = SQZ_OK;
-    free(job->w);
-    job->w = NULL;
+    free(job->work); /* room for the result */
+    job->work = NULL;
     if (o.codes && o.zeros && o.scales) {
         job->pool->parallel_for(job->host, job->rows, 64, hand_over_rows, &o);
         st = job->linear->set_affine(job->linear, job->host, job->rule.bits, job->group,

@@ -118,17 +118,19 @@ LANE_INLINE void grid_try(const grid_rule *rule, const grid_group *g, lane_f at,
     best->err = lane_pick(better, err, best->err);
 }
 
-/* Scales by least squares given the levels, levels given the scales. */
+/* Scales by least squares given the levels, levels given the scales.  Each look at a grid gives its
+ * error and the scale to look at next. */
 LANE_INLINE void grid_refine(const grid_rule *rule, const grid_group *g, grid_best *best)
 {
     const float top = grid_top(rule);
+    grid c = best->grid;
+    lane_f fit;
+    grid_error(g->w, g->ld, g->h, g->n, c, top, &fit);
     for (int pass = 0; pass < 3; pass++) {
-        grid c = best->grid;
-        lane_f s;
-        grid_error(g->w, g->ld, g->h, g->n, c, top, &s);
-        c.s = lane_half(s);
-        lane_f err = grid_error(g->w, g->ld, g->h, g->n, c, top, NULL);
+        c.s = lane_half(fit);
+        lane_f err = grid_error(g->w, g->ld, g->h, g->n, c, top, pass < 2 ? &fit : NULL);
         lane_i better = err < best->err;
+        fit = lane_pick(better, fit, best->grid.s); /* a row that lost has nothing new to try */
         best->grid.s = lane_pick(better, c.s, best->grid.s);
         best->err = lane_pick(better, err, best->err);
     }

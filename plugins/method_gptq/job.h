@@ -20,7 +20,7 @@ typedef struct factor {
     float *l;      /* [cols, cols] lower, in walking order, unit diagonal: H = L^T D L */
     float *h;      /* [cols] damped diagonal of H, in the weight's order */
     float *late;   /* [cols] weights of grids fitted on the way, in walking order */
-    int32_t *perm; /* [cols] column walked at each position */
+    int32_t *perm; /* [cols] column walked at each position, then [cols] position of each column */
 } factor;
 
 typedef struct gptq_job {
@@ -35,8 +35,9 @@ typedef struct gptq_job {
     double damp;
     int64_t rows, cols, group, n_groups, stride;
     factor *factor; /* NULL while data-free */
+    float *work;    /* w and f lie in it, each line of the cache whole */
     float *w;       /* [cols, stride] weights in walking order; the residual once walked */
-    float *f;       /* [cols, stride] feedback of the walk; later the gradient of a block */
+    float *f;       /* [cols, stride] feedback of the walk; descend exchanges the two */
     uint8_t *codes; /* [cols, stride] in the weight's order */
     float *scales;  /* [n_groups, stride] */
     float *zeros;   /* [n_groups, stride] */

@@ -59,6 +59,33 @@ LANE_INLINE lane_f lane_abs(lane_f a)
 {
     return (lane_f)((lane_i)a & 0x7fffffff);
 }
+/* Sixteen vectors as a square: rows become columns.  Four rounds, each of which exchanges halves,
+ * quarters, eighths and sixteenths of two vectors. */
+#define LANE_SWAP(a, b, ...)                                                                       \
+    do {                                                                                           \
+        const lane_f swap_a = a, swap_b = b;                                                       \
+        a = __builtin_shufflevector(swap_a, swap_b, LANE_LOW_##__VA_ARGS__);                       \
+        b = __builtin_shufflevector(swap_a, swap_b, LANE_HIGH_##__VA_ARGS__);                      \
+    } while (0)
+#define LANE_LOW_8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
+#define LANE_HIGH_8 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
+#define LANE_LOW_4 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27
+#define LANE_HIGH_4 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31
+#define LANE_LOW_2 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29
+#define LANE_HIGH_2 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31
+#define LANE_LOW_1 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30
+#define LANE_HIGH_1 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31
+
+LANE_INLINE void lane_transpose(lane_f x[LANES])
+{
+    for (int i = 0; i < 8; i++) LANE_SWAP(x[i], x[i + 8], 8);
+    for (int i = 0; i < 16; i += 8)
+        for (int j = i; j < i + 4; j++) LANE_SWAP(x[j], x[j + 4], 4);
+    for (int i = 0; i < 16; i += 4)
+        for (int j = i; j < i + 2; j++) LANE_SWAP(x[j], x[j + 2], 2);
+    for (int i = 0; i < 16; i += 2) LANE_SWAP(x[i], x[i + 1], 1);
+}
+
 /* Nearest integer, ties to even; |a| < 2^22. */
 LANE_INLINE lane_f lane_round(lane_f a)
 {

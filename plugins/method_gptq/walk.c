@@ -185,31 +185,29 @@ LANE_INLINE void walk_rows(void *arg, int64_t begin, int64_t end, int32_t thread
 }
 LANE_DISPATCH(walk_rows_pick, walk_rows)
 
-/* The weight, permuted and transposed.  Through a tile: rows of job->w lie a power of two apart,
- * and writing them a column at a time would fight over one set of the cache. */
+/* The weight, permuted and transposed, in squares of sixteen: what is written is whole lines of the
+ * cache, because rows of job->w lie a power of two apart and lie in one set of it. */
 LANE_INLINE void load_columns(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     gptq_job *job = ((const tile_work *)arg)->job;
-    const int32_t *perm = job->factor->perm;
-    float tile[LANES * STRIP]; /* [lane][position] */
+    const int32_t *place = job->factor->perm + job->cols;
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
-        for (int64_t from = 0; from < job->cols; from += STRIP) {
-            int64_t n = from + STRIP < job->cols ? STRIP : job->cols - from;
+        for (int64_t from = 0; from < job->cols; from += LANES) {
+            const int64_t n = from + LANES < job->cols ? LANES : job->cols - from;
+            lane_f square[LANES];
             for (int64_t lane = 0; lane < LANES; lane++) {
-                int64_t r = i * LANES + lane;
-                const float *w = job->linear->weight + r * job->cols;
-                float *t = tile + lane * STRIP;
-                if (r < job->rows)
-                    for (int64_t p = 0; p < n; p++) t[p] = w[perm[from + p]];
-                else
-                    memset(t, 0, STRIP * sizeof *t);
+                const int64_t row = i * LANES + lane;
+                const float *w = job->linear->weight + row * job->cols + from;
+                square[lane] = lane_set(0);
+                if (row < job->rows && n == LANES)
+                    square[lane] = lane_load(w);
+                else if (row < job->rows)
+                    memcpy(&square[lane], w, (size_t)n * sizeof *w);
             }
-            for (int64_t p = 0; p < n; p++) {
-                float x[LANES];
-                for (int64_t lane = 0; lane < LANES; lane++) x[lane] = tile[lane * STRIP + p];
-                memcpy(job->w + (from + p) * job->stride + i * LANES, x, sizeof x);
-            }
+            lane_transpose(square);
+            for (int64_t j = 0; j < n; j++)
+                lane_store(job->w + place[from + j] * job->stride + i * LANES, square[j]);
         }
     }
 }

@@ -52,28 +52,42 @@ static sqz_status check_header(const sqz_affine *a, sqz_error *err)
     return SQZ_OK;
 }
 
+static sqz_status name_bad_group(const sqz_affine *a, int64_t i, int64_t groups, sqz_error *err)
+{
+    int top = (1 << a->bits) - 1;
+    long long row = i / groups, group = i % groups;
+    if ((a->scales[i] & 0x7C00) == 0x7C00)
+        return err_set(err, SQZ_E_INVALID,
+                       "int-affine/1: the scale of row %lld, group %lld is not finite", row, group);
+    if (a->zeros[i] < 1 || a->zeros[i] > top)
+        return err_set(err, SQZ_E_INVALID,
+                       "int-affine/1: the zero of row %lld, group %lld is %d; allowed are "
+                       "1..%d",
+                       row, group, a->zeros[i], top);
+    return err_set(err, SQZ_E_INVALID,
+                   "int-affine/1: the zero of row %lld, group %lld is %d; a symmetric "
+                   "grid has %d",
+                   row, group, a->zeros[i], 1 << (a->bits - 1));
+}
+
+/* Finite scales, zeros in reach: stretches are looked at whole, a bad one entry by entry. */
 static sqz_status check_groups(const sqz_affine *a, sqz_error *err)
 {
-    int64_t groups = affine_groups(a->cols, a->group_size);
-    int top = (1 << a->bits) - 1, middle = 1 << (a->bits - 1);
-    for (int64_t i = 0; i < a->rows * groups; i++) {
-        int fine = (a->scales[i] & 0x7C00) != 0x7C00 && a->zeros[i] >= 1 && a->zeros[i] <= top;
-        if (fine && (!a->symmetric || a->zeros[i] == middle)) continue;
-        long long row = i / groups, group = i % groups;
-        if ((a->scales[i] & 0x7C00) == 0x7C00)
-            return err_set(err, SQZ_E_INVALID,
-                           "int-affine/1: the scale of row %lld, group %lld is not finite", row,
-                           group);
-        if (a->zeros[i] < 1 || a->zeros[i] > top)
-            return err_set(err, SQZ_E_INVALID,
-                           "int-affine/1: the zero of row %lld, group %lld is %d; allowed are "
-                           "1..%d",
-                           row, group, a->zeros[i], top);
-        if (a->symmetric && a->zeros[i] != middle)
-            return err_set(err, SQZ_E_INVALID,
-                           "int-affine/1: the zero of row %lld, group %lld is %d; a symmetric "
-                           "grid has %d",
-                           row, group, a->zeros[i], middle);
+    int64_t groups = affine_groups(a->cols, a->group_size), n = a->rows * groups;
+    const int middle = 1 << (a->bits - 1);
+    const uint8_t least = (uint8_t)(a->symmetric ? middle : 1);
+    const uint8_t span = (uint8_t)(a->symmetric ? 0 : (1 << a->bits) - 2);
+    for (int64_t from = 0; from < n; from += BLOCK) {
+        int64_t count = n - from < BLOCK ? n - from : BLOCK;
+        const uint16_t *s = a->scales + from;
+        const uint8_t *z = a->zeros + from;
+        uint16_t wild = 0;
+        uint8_t out = 0;
+        for (int64_t i = 0; i < count; i++) wild |= (uint16_t)((s[i] & 0x7C00) == 0x7C00);
+        for (int64_t i = 0; i < count; i++) out |= (uint8_t)((uint8_t)(z[i] - least) > span);
+        for (int64_t i = 0; (wild || out) && i < count; i++)
+            if ((s[i] & 0x7C00) == 0x7C00 || (uint8_t)(z[i] - least) > span)
+                return name_bad_group(a, from + i, groups, err);
     }
     return SQZ_OK;
 }
@@ -102,20 +116,33 @@ sqz_status affine_check(const sqz_affine *a, sqz_error *err)
 
 /* ---- packing --------------------------------------------------------------------------------- */
 
+/* Eight codes, a byte each, to 8 * bits bits: neighbours move together, in pairs, fours, eights. */
+static uint64_t squeeze(int bits, uint64_t x)
+{
+    const int gap = 8 - bits;
+    const uint64_t two = ((uint64_t)1 << 2 * bits) - 1, four = ((uint64_t)1 << 4 * bits) - 1;
+    x = (x | x >> gap) & (two | two << 16 | two << 32 | two << 48);
+    x = (x | x >> 2 * gap) & (four | four << 32);
+    return x | x >> 4 * gap;
+}
+
+/* bits: 2, 3, 4 or 8 */
 static void pack_row(int bits, int64_t cols, const uint8_t *codes, uint8_t *row)
 {
-    uint64_t hold = 0;
-    int held = 0;
-    for (int64_t c = 0; c < cols; c++) {
-        hold |= (uint64_t)codes[c] << held;
-        held += bits;
-        while (held >= 8) {
-            *row++ = (uint8_t)hold;
-            hold >>= 8;
-            held -= 8;
-        }
+    if (bits == 8) {
+        memcpy(row, codes, (size_t)cols);
+        return;
     }
-    if (held) *row = (uint8_t)hold;
+    int64_t c = 0;
+    for (; c + 8 <= cols; c += 8, row += bits) {
+        uint64_t x = 0;
+        for (int i = 7; i >= 0; i--) x = x << 8 | codes[c + i];
+        x = squeeze(bits, x);
+        for (int i = 0; i < bits; i++) row[i] = (uint8_t)(x >> 8 * i);
+    }
+    uint32_t rest = 0;
+    for (int64_t i = c; i < cols; i++) rest |= (uint32_t)codes[i] << (i - c) * bits;
+    for (int64_t used = 0; used < (cols - c) * bits; used += 8) *row++ = (uint8_t)(rest >> used);
 }
 
 typedef struct pack_job {
