@@ -4,7 +4,7 @@
  * generated side by side, divergence and flips on text. */
 #include "cli/shared.h"
 #include "io/file.h"
-#include "report/paired.h"
+#include "paired/paired.h"
 #include "report/text.h"
 #include <math.h>
 #include <stdlib.h>

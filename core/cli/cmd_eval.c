@@ -12,6 +12,12 @@ static const cli_option options[] = {
     {"items", CLI_TEXT, "FILE", NULL, 0, 0,
      "write the outcome of every item, one JSON object a line (default with --json FILE: "
      "FILE.items.jsonl)"},
+    {"against", CLI_TEXT, "BASE", NULL, 0, 0,
+     "another model, or the --items FILE of its evaluation: stop as soon as it is certain whether "
+     "this model is worse by more than --margin"},
+    {"margin", CLI_REAL, "D", "0.02", 0, 0.99,
+     "accuracy that may be lost, or relative increase of perplexity"},
+    {"alpha", CLI_REAL, "A", "0.05", 1e-9, 0.5, "probability of a wrong decision, at most"},
     COMPUTE_OPTION("auto"),
     MEMORY_OPTION,
 };
@@ -164,6 +170,70 @@ static sqz_status write_items(cli *c, const cJSON *items, sqz_error *err)
     return s;
 }
 
+/* ---- until a decision is certain ------------------------------------------------------------- */
+static int is_items_file(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return path_exists(path) && !path_is_dir(path) && dot && !strcmp(dot, ".jsonl");
+}
+
+/* The other model's outcomes by data set: files of the registry. */
+static sqz_status evaluate_base(const cli *c, const char *base, cJSON **items, sqz_error *err)
+{
+    one_step o = {.title = "base", .model = base, .compute = cli_text(c, "compute")};
+    one_step_result r = {0};
+    sqz_status s = cli_eval_tasks(c, &o.tasks, err);
+    if (!s) s = one_step_run(c, &o, &r, err);
+    if (!s)
+        *items = cJSON_DetachItemFromObjectCaseSensitive(cJSON_GetArrayItem(r.results, 0), "items");
+    one_step_free(&r);
+    return s;
+}
+
+/* Adds "early" to every evaluation of the tasks. */
+static sqz_status compare_with(const cli *c, cJSON *tasks, sqz_error *err)
+{
+    const char *against = cli_text(c, "against");
+    cJSON *items = NULL, *eval;
+    if (!against) return SQZ_OK;
+    int is_file = is_items_file(against);
+    sqz_status s = is_file ? SQZ_OK : evaluate_base(c, against, &items, err);
+    char *file = is_file ? cli_absolute(against) : NULL;
+    cJSON_ArrayForEach(eval, json_get(tasks->child, "evals"))
+    {
+        const char *of = file ? file : json_str(items, json_str(eval, "name", ""), NULL);
+        if (!s && !of)
+            s = err_set(err, SQZ_E_UNSUPPORTED,
+                        "%s: a group of tasks has no outcomes of its own to compare; name its "
+                        "members, or leave --against out",
+                        json_str(eval, "name", ""));
+        cJSON *early = cJSON_AddObjectToObject(eval, "early");
+        cJSON_AddStringToObject(early, "against", of ? of : "");
+        cJSON_AddNumberToObject(early, "margin", cli_real(c, "margin"));
+        cJSON_AddNumberToObject(early, "alpha", cli_real(c, "alpha"));
+        cJSON_AddNumberToObject(early, "seed", (double)cli_seed(c));
+    }
+    free(file);
+    cJSON_Delete(items);
+    return s;
+}
+
+static void say_decision(const cli *c, const cJSON *task)
+{
+    const cJSON *q = json_get(task, "sequential");
+    const char *decision = json_str(q, "decision", "open");
+    if (!q) return;
+    cli_say(c, "  %s after %lld of %lld items: ",
+            json_bool(q, "stopped", 0) ? "stopped" : "evaluated to the end",
+            (long long)json_int(q, "items", 0), (long long)json_int(q, "of", 0));
+    if (!strcmp(decision, "open"))
+        cli_say(c, "not certain whether it is worse by more than %g\n", json_num(q, "margin", 0));
+    else
+        cli_say(c, "%sworse by more than %g (wrong with probability %g at most)\n",
+                strcmp(decision, "worse") ? "not " : "", json_num(q, "margin", 0),
+                json_num(q, "alpha", 0));
+}
+
 static int is_metric(const cJSON *m, const cJSON *all)
 {
     static const char *const other[] = {"n",      "seconds", "tokens_per_second",
@@ -200,6 +270,7 @@ static void say(const cli *c)
             if (se >= 0) cli_say(c, " \u00b1 %.2g", se);
             cli_say(c, "\n");
         }
+        say_decision(c, task);
     }
 }
 
@@ -208,6 +279,7 @@ static sqz_status run(cli *c, sqz_error *err)
     one_step o = {.title = "eval", .model = c->args[0], .compute = cli_text(c, "compute")};
     one_step_result r;
     sqz_status s = cli_eval_tasks(c, &o.tasks, err);
+    if (!s && (s = compare_with(c, o.tasks, err))) cJSON_Delete(o.tasks);
     if (!s) s = one_step_run(c, &o, &r, err);
     if (s) return s;
     cJSON *task = cJSON_GetArrayItem(r.results, 0), *item;
@@ -241,10 +313,13 @@ const command cmd_eval = {
         "gsm8k, hellaswag, lambada_openai, mmlu, openbookqa, piqa, wikitext, winogrande) ask and "
         "score as lm-evaluation-harness does: TASK=FILE or TASK=FOLDER with that set's fields; "
         "needle and long_perplexity=FILE measure how a model does as its context grows; "
-        "your own tasks are JSON definitions (docs/tasks.md).",
+                "your own tasks are JSON definitions (docs/tasks.md). With --against, rows are drawn in "
+        "random order and the evaluation ends when a sequential test is certain "
+        "(docs/compare.md).",
     .examples = "  sqz eval examples/tiny-arith/model --dataset "
                 "examples/tiny-arith/data/test.jsonl --window 256\n"
                 "  sqz eval out/q4 --dataset problems.jsonl,endings.jsonl --limit 100 --json -\n"
-                "  sqz eval out/q4 --dataset hellaswag=rows.jsonl,mmlu=mmlu/ --num-fewshot 5\n",
+                "  sqz eval out/q4 --dataset hellaswag=rows.jsonl,mmlu=mmlu/ --num-fewshot 5\n"
+                "  sqz eval out/q4 --dataset problems.jsonl --against MODEL --margin 0.02\n",
     OPTIONS(options),
     .run = run};

@@ -18,17 +18,6 @@ static const double SLACK = 2;
 static const double NOISE_FLOOR = 0.01; /* nats a token */
 enum { FEWEST_ITEMS = 16, PAIRS = 20 };
 
-/* z with P(Z < z) = p, by bisection of erfc: a handful of calls a run. */
-static double normal_quantile(double p)
-{
-    double lo = -10, hi = 10;
-    for (int i = 0; i < 80; i++) {
-        double z = 0.5 * (lo + hi);
-        *(0.5 * erfc(-z / sqrt(2)) < p ? &lo : &hi) = z;
-    }
-    return lo;
-}
-
 static int drops_accuracy(const run *r, const trial *t, double z, char *why, size_t bytes)
 {
     const char *dataset = r->config->datasets[0].name;

@@ -5,6 +5,7 @@
  * counts. */
 #include "coordinator/state.h"
 #include "io/file.h"
+#include "paired/outcomes.h"
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -28,70 +29,27 @@ static const cJSON *full_results(const trial *t)
 /* ---- paired comparison -------------------------------------------------------------------------
  */
 
-typedef struct outcomes {
-    int64_t *index;
-    double *value;
-    int64_t n;
-} outcomes;
-
-static void outcomes_free(outcomes *o)
-{
-    free(o->index);
-    free(o->value);
-}
-
-/* Lines {"i","outcome"} of a file of the run folder; anything unreadable is simply not there. */
+/* Of a file of the run folder; one that cannot be read is simply not there. */
 static outcomes read_outcomes(const run *r, const char *relative)
 {
     outcomes o = {0};
-    char *path = path_format("%s/%s", r->dir, relative), *text = NULL;
-    int64_t bytes = 0, room = 0;
-    sqz_status s = file_read(path, (int64_t)1 << 30, &text, &bytes, NULL);
+    char *path = path_format("%s/%s", r->dir, relative);
+    sqz_status s = outcomes_read(path, NULL, 0, &o, NULL);
     free(path);
     if (s == SQZ_E_NOMEM) memory_failed("the outcomes of an evaluation"); /* they are there */
-    for (char *line = s ? NULL : text; line && *line;) {
-        char *end = strchr(line, '\n');
-        cJSON *row = cJSON_ParseWithLength(line, end ? (size_t)(end - line) : strlen(line));
-        double i = json_num(row, "i", NAN), x = json_num(row, "outcome", NAN);
-        cJSON_Delete(row);
-        if (isfinite(i) && isfinite(x)) {
-            if (o.n == room) {
-                room = room ? 2 * room : 256;
-                o.index = realloc(o.index, (size_t)room * sizeof *o.index);
-                o.value = realloc(o.value, (size_t)room * sizeof *o.value);
-                if (!o.index || !o.value) memory_failed("the outcomes of an evaluation");
-            }
-            o.index[o.n] = (int64_t)i;
-            o.value[o.n++] = x;
-        }
-        line = end ? end + 1 : NULL;
-    }
-    free(text);
     return o;
 }
 
 paired judge_paired(const run *r, const char *items_a, const char *items_b)
 {
-    paired p = {NAN, NAN, 0, NAN};
-    if (!items_a || !items_b) return p;
+    outcome_pairs pairs;
+    if (!items_a || !items_b) return paired_mean(NULL, NULL, 0);
     outcomes a = read_outcomes(r, items_a), b = read_outcomes(r, items_b);
-    double sum = 0, squares = 0;
-    for (int64_t i = 0, k = 0; i < a.n; i++) { /* both files are in the order of the rows */
-        while (k < b.n && b.index[k] < a.index[i]) k++;
-        if (k == b.n) break;
-        if (b.index[k] != a.index[i]) continue;
-        double d = b.value[k] - a.value[i];
-        sum += d;
-        squares += d * d;
-        p.n++;
-    }
+    if (outcomes_pair(&a, &b, &pairs, NULL)) memory_failed("the outcomes of an evaluation");
+    paired p = paired_mean(pairs.a, pairs.b, pairs.n);
+    outcome_pairs_free(&pairs);
     outcomes_free(&a);
     outcomes_free(&b);
-    if (p.n < 2) return p;
-    double n = (double)p.n, variance = (squares - sum * sum / n) / (n - 1);
-    p.mean = sum / n;
-    p.stderr_ = sqrt(fmax(0, variance) / n);
-    p.p = p.stderr_ > 0 ? erfc(fabs(p.mean) / p.stderr_ / sqrt(2)) : p.mean == 0 ? 1 : 0;
     return p;
 }
 

@@ -13,6 +13,7 @@
 #include "coordinator/spec.h"
 #include "io/clock.h"
 #include "journal.h"
+#include "paired/paired.h"
 #include "registry.h"
 #include <stdatomic.h>
 
@@ -142,12 +143,7 @@ cJSON *job_keep_items(run *, const char *strategy_id, const char *rung, const cJ
 
 /* ---- judge.c
  * --------------------------------------------------------------------------------------- */
-typedef struct paired {
-    double mean, stderr_; /* of b - a per item; NaN without common items */
-    int64_t n;
-    double p; /* two-sided, normal approximation */
-} paired;
-/* Per-item outcomes of one data set of two trials.  limit > 0: only items with a smaller index. */
+/* Per-item outcomes of one data set of two trials. */
 paired judge_paired(const run *, const char *items_a, const char *items_b);
 const char *judge_items(const trial *, const char *rung, const char *dataset);
 sqz_status judge_baseline(run *, sqz_error *err);

@@ -142,6 +142,7 @@ static const struct {
     sqz_status (*run)(job_state *, const cJSON *, cJSON *, sqz_error *);
 } tasks[] = {{"steps", 4, task_steps},
              {"eval", 4, task_eval},
+             {"generate", 2, task_generate},
              {"bench", 1, task_bench},
              {"export", 1, task_export},
              {"convert", 1, task_convert}};
@@ -163,8 +164,8 @@ static sqz_status run_tasks(job_state *s, cJSON *results, sqz_error *err)
         if (k < 0)
             return err_set(
                 err, ERR_USAGE,
-                "job.json: task \"%s\" is unknown; this program runs steps, eval, bench, export and "
-                "convert",
+                "job.json: task \"%s\" is unknown; this program runs steps, eval, generate, bench, "
+                "export and convert",
                 json_str(task, "task", ""));
         total += tasks[k].weight;
     }

@@ -3,11 +3,14 @@
  * {"task":"eval","evals":[{"name","dataset","limit","window","shots","use","with",
  *                          "document_tokens"}],
  *  "kl":{"dataset","tokens","window","make":true | "record":digest},"reuse":bool}
+ * "early" of an evaluation: see early.h.  kl may be a list, and so is its result then.
  * Each data set goes to the evaluation plugin that recognises its fields best (or the one named by
  * `use`).  Per-item outcomes become an object of the registry.  kl: divergence from the baseline's
  * record of top log-probabilities (a lower bound, see model.h), which the baseline's own job makes.
  */
 #include "task/task.h"
+#include "worker/divergence.h"
+#include "worker/early.h"
 #include "worker/eval_group.h"
 #include "worker/tasks.h"
 #include <math.h>
@@ -20,7 +23,7 @@ typedef struct eval_run {
     subject *subject;
     model *model;
     tokenizer *tokenizer;
-    const dataset *data;
+    dataset *data;
     framing frame;
     agent *agent;
     void **arena; /* ids and texts handed out, freed when the evaluation is over */
@@ -30,6 +33,8 @@ typedef struct eval_run {
     size_t items_bytes, items_room;
     int items_lost; /* no memory for one */
     int64_t scored_tokens;
+    int64_t window, limit; /* of running text */
+    early *early;          /* NULL: every item is evaluated */
 } eval_run;
 
 /* A runtime error inside a service becomes the plugin's fail() text. */
@@ -93,6 +98,10 @@ static sqz_status ev_stream(const sqz_eval *e, const int32_t **ids, int64_t *n)
     sqz_error er = {0};
     int32_t *out;
     sqz_status st = data_stream(r->data, r->tokenizer, r->frame, NULL, &out, n, &er);
+    if (!st && r->early) {
+        st = early_windows(r->early, out, n, r->window, r->limit, &er);
+        if (st) free(out);
+    }
     if (st) return relay(r, st, &er);
     if ((st = keep(r, out))) return st;
     *ids = out;
@@ -181,6 +190,7 @@ static void ev_item(const sqz_eval *e, int64_t index, double outcome, const char
 {
     eval_run *r = e->impl;
     cJSON *j = cJSON_CreateObject();
+    if (r->early) index = early_item(r->early, index, outcome);
     json_add_num(j, "i", (double)index);
     json_add_num(j, "outcome", outcome);
     if (text) cJSON_AddStringToObject(j, "note", text);
@@ -202,6 +212,12 @@ static void ev_item(const sqz_eval *e, int64_t index, double outcome, const char
     r->items_bytes += n;
     r->items[r->items_bytes++] = '\n';
     free(line);
+}
+
+static int32_t ev_enough(const sqz_eval *e)
+{
+    const eval_run *r = e->impl;
+    return r->early && early_enough(r->early);
 }
 
 /* ---- choosing the evaluation
@@ -268,11 +284,12 @@ static sqz_status call_eval(eval_run *r, const cJSON *spec, sqz_error *err)
     sqz_status st =
         params_resolve(agent_describe(r->agent), json_get(spec, "with"), NULL, &with, err);
     if (st) return st;
+    int text = r->data->kind == DATA_TEXT;
     sqz_eval e = {.struct_size = sizeof e,
                   .impl = r,
                   .rows = &r->data->rows,
-                  .limit = json_int(spec, "limit", 0),
-                  .window = json_int(spec, "window", 0),
+                  .limit = r->early ? 0 : r->limit,
+                  .window = r->early && text ? r->window : json_int(spec, "window", 0),
                   .context_size = r->subject->config.context,
                   .bos = tokenizer_bos(r->tokenizer),
                   .eos = tokenizer_eos(r->tokenizer),
@@ -283,9 +300,21 @@ static sqz_status call_eval(eval_run *r, const cJSON *spec, sqz_error *err)
                   .loglik = ev_loglik,
                   .generate = ev_generate,
                   .metric = ev_metric,
-                  .item = ev_item};
+                  .item = ev_item,
+                  .look = r->early ? EARLY_LOOK : 0,
+                  .enough = ev_enough};
     st = agent_call(r->agent, &e, with, err);
     cJSON_Delete(with);
+    return st;
+}
+
+static sqz_status open_early(eval_run *r, const cJSON *spec, const char *name, sqz_error *err)
+{
+    const sqz_eval_match *m = agent_extension(r->agent, SQZ_EVAL_MATCH_1);
+    const cJSON *early = json_get(spec, "early");
+    if (!early) return SQZ_OK;
+    sqz_status st = early_open(early, name, m ? m->primary : "", &r->early, err);
+    if (!st && r->data->kind != DATA_TEXT) st = early_rows(r->early, r->data, r->limit, err);
     return st;
 }
 
@@ -305,6 +334,10 @@ static sqz_status run_eval(job_state *s, subject *subj, const cJSON *spec, cJSON
     if (!st) st = subject_model(subj, &r.model, err);
     if (!st) st = open_eval(s, spec, d, &r.agent, err);
     const char *name = json_str(spec, "name", d->rows.name);
+    int64_t context = subj->config.context;
+    r.window = json_int(spec, "window", context < 2048 ? context : 2048);
+    r.limit = json_int(spec, "limit", 0);
+    if (!st) st = open_early(&r, spec, name, err);
     r.metrics = cJSON_CreateObject();
     double start = clock_s();
     if (!st && (st = call_eval(&r, spec, err))) err_prefix(err, "%s", name);
@@ -317,6 +350,7 @@ static sqz_status run_eval(job_state *s, subject *subj, const cJSON *spec, cJSON
         if (m) cJSON_AddStringToObject(r.metrics, "primary", m->primary);
         if (m) cJSON_AddBoolToObject(r.metrics, "higher_is_better", m->higher_is_better);
         if (d->task) json_add_num(r.metrics, "shots", (double)d->task->shots);
+        if (r.early) early_report(r.early, r.metrics);
         cJSON_AddItemToObject(results, name, r.metrics);
         st = store_items(&r, name, items, err);
     } else {
@@ -327,6 +361,7 @@ static sqz_status run_eval(job_state *s, subject *subj, const cJSON *spec, cJSON
     free(r.items);
     if (r.agent) agent_close(r.agent);
     dataset_close(d);
+    early_close(r.early);
     return st;
 }
 
@@ -348,117 +383,6 @@ static sqz_status run_spec(job_state *s, subject *subj, const cJSON *spec, cJSON
     s->part_from = from, s->part_to = to;
     if (!st) eval_group_add(&group, results);
     task_set_free(&group);
-    return st;
-}
-
-/* ---- divergence from the baseline
- * ------------------------------------------------------------------------ */
-
-static sqz_status save_record(job_state *s, const int32_t *ids, int64_t n, int64_t window,
-                              const int32_t *top_ids, const float *top_lp, char digest[DIGEST_TEXT],
-                              sqz_error *err)
-{
-    char *path = object_temp(s->registry);
-    int64_t is[2] = {n, window}, ts[3] = {n, window, MODEL_KL_TOP};
-    st_writer *w;
-    sqz_status st = st_writer_new(path, &w, err);
-    if (!st) {
-        st = st_writer_declare(w, "ids", SQZ_I32, 2, is, err);
-        if (!st) st = st_writer_declare(w, "top_ids", SQZ_I32, 3, ts, err);
-        if (!st) st = st_writer_declare(w, "top_logprobs", SQZ_F32, 3, ts, err);
-        if (!st) st = st_writer_write(w, "ids", ids, n * window * 4, err);
-        if (!st) st = st_writer_write(w, "top_ids", top_ids, n * window * MODEL_KL_TOP * 4, err);
-        if (!st)
-            st = st_writer_write(w, "top_logprobs", top_lp, n * window * MODEL_KL_TOP * 4, err);
-        if (st)
-            st_writer_abort(w);
-        else
-            st = st_writer_finish(w, err);
-    }
-    if (!st) st = object_adopt(s->registry, path, digest, err);
-    free(path);
-    return st;
-}
-
-/* The first windows of the data set's token stream (rows of any kind are rendered as text). */
-static sqz_status kl_windows(job_state *s, subject *subj, const cJSON *spec, calibration *out,
-                             sqz_error *err)
-{
-    dataset *d;
-    tokenizer *tok;
-    (void)s;
-    mix_spec mix; /* the calibration's, when no evaluated set is running text: its first part */
-    sqz_status st = subject_tokenizer(subj, &tok, err);
-    if (!st) st = mix_parse(json_str(spec, "dataset", ""), &mix, err);
-    if (st) return st;
-    st = dataset_open(mix.specs[0], &d, err);
-    mix_free(&mix);
-    if (st) return st;
-    int64_t context = subj->config.context, window = json_int(spec, "window", 0);
-    if (window <= 0) window = context < 256 ? context : 256;
-    int64_t tokens = json_int(spec, "tokens", 8192);
-    calibration_options o = {.samples = tokens > window ? tokens / window : 1, .seq_len = window};
-    st = calibration_make(d, tok, &o, out, err);
-    dataset_close(d);
-    return st;
-}
-
-static sqz_status kl_make(job_state *s, subject *subj, const cJSON *spec, cJSON *out,
-                          sqz_error *err)
-{
-    calibration w = {0};
-    model *m;
-    char digest[DIGEST_TEXT];
-    sqz_status st = kl_windows(s, subj, spec, &w, err);
-    if (!st) st = subject_model(subj, &m, err);
-    if (st) return st;
-    size_t n = (size_t)(w.windows * w.window * MODEL_KL_TOP);
-    int32_t *ids = malloc(n * sizeof *ids);
-    float *lp = malloc(n * sizeof *lp);
-    if (!ids || !lp) st = err_set(err, SQZ_E_NOMEM, "no memory for the record of the baseline");
-    if (!st) st = model_top_record(m, w.ids, w.windows, w.window, ids, lp, err);
-    if (!st) st = save_record(s, w.ids, w.windows, w.window, ids, lp, digest, err);
-    if (!st) {
-        cJSON_AddStringToObject(out, "record", digest);
-        json_add_num(out, "tokens", (double)(w.windows * w.window));
-    }
-    free(ids);
-    free(lp);
-    calibration_free(&w);
-    return st;
-}
-
-static sqz_status kl_measure(job_state *s, subject *subj, const char *digest, cJSON *out,
-                             sqz_error *err)
-{
-    model *m;
-    sqz_status st = object_verify(s->registry, digest, err);
-    if (!st) st = subject_model(subj, &m, err);
-    if (st) return st;
-    char *path = object_path(s->registry, digest);
-    st_file *f;
-    st = st_open(path, &f, err);
-    free(path);
-    if (st) return st;
-    const st_tensor *ids = st_find(f, "ids"), *top = st_find(f, "top_ids"),
-                    *lp = st_find(f, "top_logprobs");
-    double kl, se, ppl;
-    if (!ids || !top || !lp || ids->rank != 2 || top->bytes != ids->bytes * MODEL_KL_TOP ||
-        lp->bytes != top->bytes)
-        st = err_set(err, ERR_STORAGE, "%s is not a record of log-probabilities", digest);
-    if (!st)
-        st = model_kl(m, (const int32_t *)(const void *)ids->data, ids->shape[0], ids->shape[1],
-                      (const int32_t *)(const void *)top->data,
-                      (const float *)(const void *)lp->data, &kl, &se, &ppl, err);
-    if (!st) {
-        json_add_num(out, "mean", kl);
-        json_add_num(out, "stderr", se);
-        json_add_num(out, "perplexity", ppl);
-        json_add_num(out, "tokens", (double)(ids->shape[0] * ids->shape[1]));
-        cJSON_AddStringToObject(out, "kind",
-                                "partition over the 64 likeliest tokens: a lower bound");
-    }
-    st_close(f);
     return st;
 }
 
@@ -487,13 +411,16 @@ sqz_status task_eval(job_state *s, const cJSON *task, cJSON *result, sqz_error *
         i++;
         if (!st) st = run_spec(s, subj, spec, results, items, err);
     }
-    if (!st && kl) {
-        cJSON *out = cJSON_AddObjectToObject(result, "kl");
-        const char *record = json_str(kl, "record", NULL);
-        if (job_tick(s, 0.5, "divergence from the baseline"))
-            st = err_set(err, SQZ_E_CANCELLED, "cancelled");
-        else
-            st = record ? kl_measure(s, subj, record, out, err) : kl_make(s, subj, kl, out, err);
+    if (!st && cJSON_IsArray(kl)) {
+        cJSON *out = cJSON_AddArrayToObject(result, "kl");
+        cJSON_ArrayForEach(spec, kl)
+        {
+            cJSON *one = cJSON_CreateObject();
+            cJSON_AddItemToArray(out, one);
+            if (!st) st = divergence_run(s, subj, spec, one, err);
+        }
+    } else if (!st && kl) {
+        st = divergence_run(s, subj, kl, cJSON_AddObjectToObject(result, "kl"), err);
     }
     s->part_from = from, s->part_to = to;
     subject_close(subj);

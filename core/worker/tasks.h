@@ -39,6 +39,7 @@ sqz_status job_subject(job_state *, int with_artifact, int resident, subject **o
 sqz_status task_steps(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
 sqz_status task_eval(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
 sqz_status task_bench(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
+sqz_status task_generate(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
 sqz_status task_export(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
 sqz_status task_convert(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
 /* Bytes of all tensors the format would write for the current artifact; 0 when it cannot hold it.

@@ -11,6 +11,7 @@
  * TASK is one of (see core/worker/tasks/):
  *   {"task":"steps","calibration":{...},"steps":[{"use","with","rules"}]}    -> an artifact; later tasks use it
  *   {"task":"eval","evals":[{"name","dataset","limit","window","use","with"}],"kl":{...}}
+ *   {"task":"generate","prompts":[],"datasets":[],"count","max_new_tokens","rounds","samples","score":[]}
  *   {"task":"bench","prompt_tokens","new_tokens","repeats"}
  *   {"task":"export","format","output"}
  *   {"task":"convert","source","reader":{"use","with"}}    (a job of only these needs no model)

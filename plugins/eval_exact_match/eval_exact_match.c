@@ -102,9 +102,9 @@ static sqz_status judge(const sqz_eval *e, int64_t row, const sqz_generation *r,
 
 static sqz_status run_batches(const sqz_host *host, const sqz_eval *e, int64_t n, int64_t batch,
                               int64_t max_new, sqz_generation *requests, int32_t *ids,
-                              int64_t *correct)
+                              int64_t *done, int64_t *correct)
 {
-    for (int64_t i = 0; i < n; i += batch) {
+    for (int64_t i = 0; i < n && !(i && sqz_eval_enough(e)); i += batch) {
         int64_t count = n - i < batch ? n - i : batch;
         if (host->tick(host, (double)i / (double)n, "generating answers")) return SQZ_E_CANCELLED;
         memset(requests, 0, (size_t)count * sizeof *requests);
@@ -113,6 +113,7 @@ static sqz_status run_batches(const sqz_host *host, const sqz_eval *e, int64_t n
         if (!st) st = e->generate(e, requests, count, max_new);
         for (int64_t k = 0; k < count && !st; k++) st = judge(e, i + k, &requests[k], correct);
         if (st) return st;
+        *done = i + count;
     }
     return SQZ_OK;
 }
@@ -124,18 +125,20 @@ static sqz_status exact_match_run(const sqz_host *host, void *self, void *subjec
     (void)self;
     if (requests_are(e->rows)) return requests_run(host, e, batch);
     int64_t n = e->limit > 0 && e->limit < e->rows->n_rows ? e->limit : e->rows->n_rows;
-    int64_t correct = 0;
+    int64_t correct = 0, done = 0;
+    batch = sqz_eval_batch(e, batch);
     sqz_generation *requests = calloc((size_t)batch, sizeof *requests);
     int32_t *ids = malloc((size_t)(batch * max_new_tokens) * sizeof *ids);
     sqz_status st = SQZ_OK;
     if (!requests || !ids)
         st = host->fail(host, SQZ_E_NOMEM, "exact_match: no memory for one batch");
-    if (!st) st = run_batches(host, e, n, batch, max_new_tokens, requests, ids, &correct);
+    if (!st) st = run_batches(host, e, n, batch, max_new_tokens, requests, ids, &done, &correct);
     free(requests);
     free(ids);
     if (st) return st;
-    double acc = (double)correct / (double)n;
-    e->metric(e, "exact_match", acc, n > 1 ? sqrt(acc * (1 - acc) / (double)(n - 1)) : -1, n);
+    double acc = (double)correct / (double)done;
+    e->metric(e, "exact_match", acc, done > 1 ? sqrt(acc * (1 - acc) / (double)(done - 1)) : -1,
+              done);
     return SQZ_OK;
 }
 

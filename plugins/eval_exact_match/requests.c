@@ -122,14 +122,18 @@ sqz_status requests_run(const sqz_host *host, const sqz_eval *e, int64_t batch)
 {
     generation g = {.host = host, .e = e};
     int64_t n = e->limit > 0 && e->limit < e->rows->n_rows ? e->limit : e->rows->n_rows;
+    int64_t done = 0;
+    batch = sqz_eval_batch(e, batch);
     sqz_status st = prepare(&g, batch);
-    for (int64_t i = 0; i < n && !st; i += batch) {
-        if (host->tick(host, (double)i / (double)n, "generating answers"))
+    while (done < n && !st && !(done && sqz_eval_enough(e))) {
+        int64_t count = n - done < batch ? n - done : batch;
+        if (host->tick(host, (double)done / (double)n, "generating answers"))
             st = SQZ_E_CANCELLED;
         else
-            st = run_batch(&g, i, n - i < batch ? n - i : batch);
+            st = run_batch(&g, done, count);
+        done += count;
     }
-    if (!st) report(&g, n);
+    if (!st) report(&g, done);
     free(g.requests);
     free(g.ids);
     return st;

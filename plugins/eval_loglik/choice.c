@@ -191,10 +191,11 @@ sqz_status choice_score(const sqz_host *host, const sqz_eval *e, int64_t batch)
 {
     int64_t n = rows_wanted(e);
     tally t = {0};
+    batch = sqz_eval_batch(e, batch);
     question *qs = calloc((size_t)batch, sizeof *qs);
     if (!qs) return host->fail(host, SQZ_E_NOMEM, "multiple_choice: no memory for one batch");
     sqz_status st = SQZ_OK;
-    for (int64_t i = 0; i < n && !st; i += batch) {
+    for (int64_t i = 0; i < n && !st && !(i && sqz_eval_enough(e)); i += batch) {
         if (host->tick(host, (double)i / (double)n, "scoring choices"))
             st = SQZ_E_CANCELLED;
         else

@@ -51,19 +51,22 @@ static sqz_status report(const sqz_host *host, const sqz_eval *e, int64_t hits,
 
 sqz_status continuation_score(const sqz_host *host, const sqz_eval *e, int64_t batch)
 {
-    int64_t n = rows_wanted(e), hits = 0;
+    int64_t n = rows_wanted(e), hits = 0, done = 0;
+    batch = sqz_eval_batch(e, batch);
     sqz_loglik *r = calloc((size_t)batch, sizeof *r);
     double *logprobs = calloc((size_t)n, sizeof *logprobs);
     sqz_status st = SQZ_OK;
     if (!r || !logprobs)
         st = host->fail(host, SQZ_E_NOMEM, "continuation: no memory for one batch");
-    for (int64_t i = 0; i < n && !st; i += batch) {
-        if (host->tick(host, (double)i / (double)n, "scoring continuations"))
+    while (done < n && !st && !(done && sqz_eval_enough(e))) {
+        int64_t count = n - done < batch ? n - done : batch;
+        if (host->tick(host, (double)done / (double)n, "scoring continuations"))
             st = SQZ_E_CANCELLED;
         else
-            st = run_batch(host, e, i, n - i < batch ? n - i : batch, r, &hits, logprobs);
+            st = run_batch(host, e, done, count, r, &hits, logprobs);
+        done += count;
     }
-    if (!st) st = report(host, e, hits, logprobs, n);
+    if (!st) st = report(host, e, hits, logprobs, done);
     free(r);
     free(logprobs);
     return st;

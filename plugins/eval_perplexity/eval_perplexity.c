@@ -62,10 +62,11 @@ static sqz_status perplexity_run(const sqz_host *host, void *self, void *subject
                          "smaller --window or more text",
                          e->rows->name, (long long)n_ids, (long long)window);
     if (e->limit > 0 && e->limit < n) n = e->limit;
+    batch = sqz_eval_batch(e, batch);
     float *logprob = malloc((size_t)(batch * window) * sizeof *logprob);
     if (!logprob) return host->fail(host, SQZ_E_NOMEM, "perplexity: no memory for one batch");
     sums s = {0};
-    for (int64_t i = 0; i < n && !st; i += batch) {
+    for (int64_t i = 0; i < n && !st && !(i && sqz_eval_enough(e)); i += batch) {
         int64_t count = n - i < batch ? n - i : batch;
         if (host->tick(host, (double)i / (double)n, "perplexity")) st = SQZ_E_CANCELLED;
         if (!st) st = e->score_windows(e, ids + i * window, count, window, logprob);

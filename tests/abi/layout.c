@@ -188,6 +188,8 @@ static const row rows[] = {
     F(sqz_eval, generate)
     F(sqz_eval, metric)
     F(sqz_eval, item)
+    F(sqz_eval, look)
+    F(sqz_eval, enough)
     /* sqz/search.h */
     S(sqz_dim)
     F(sqz_dim, struct_size)

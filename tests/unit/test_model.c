@@ -455,6 +455,14 @@ START_TEST(shared_contexts_change_nothing)
 }
 END_TEST
 
+static int64_t largest(const float *v, int64_t n)
+{
+    int64_t top = 0;
+    for (int64_t i = 1; i < n; i++)
+        if (v[i] > v[top]) top = i;
+    return top;
+}
+
 /* Partition KL over the K largest and the rest, from full logits. */
 static double naive_kl(const float *p, const float *q, int64_t v, int64_t k)
 {
@@ -486,24 +494,36 @@ START_TEST(divergence_is_that_of_the_logits)
     int32_t *ids = malloc(sizeof *ids * (size_t)(n * MODEL_KL_TOP));
     float *lp = malloc(sizeof *lp * (size_t)(n * MODEL_KL_TOP));
     sqz_error err;
-    double kl, deviation, ppl;
+    model_divergence apart;
     OK(model_top_record(p.m, p.ids, 2, 48, ids, lp, &err));
-    OK(model_kl(p.m, p.ids, 2, 48, ids, lp, &kl, &deviation, &ppl, &err));
-    ck_assert_double_le(fabs(kl), 1e-6);
+    OK(model_kl(p.m, p.ids, 2, 48, ids, lp, &apart, &err));
+    ck_assert_double_le(fabs(apart.kl), 1e-6);
+    ck_assert_double_le(apart.kl_max, 1e-5);
+    ck_assert_int_eq(apart.flips, 0);
+    ck_assert_int_eq(apart.positions, 96);
     float *a = malloc(sizeof *a * (size_t)(n * v)), *b = malloc(sizeof *b * (size_t)(n * v));
     OK(model_logits(p.m, p.ids, 2, 48, a, NULL, &err));
     OK(model_logits(q.m, p.ids, 2, 48, b, NULL, &err));
-    double want = 0, loss = 0, half[2] = {0};
+    double want = 0, loss = 0, half[2] = {0}, most = 0;
+    int64_t flips = 0;
     for (int64_t i = 0; i < n; i++) {
-        half[i / 48] += naive_kl(a + i * v, b + i * v, v, MODEL_KL_TOP) / 48;
+        double one = naive_kl(a + i * v, b + i * v, v, MODEL_KL_TOP);
+        half[i / 48] += one / 48;
+        most = fmax(most, one);
+        flips += largest(a + i * v, v) != largest(b + i * v, v);
         if (i % 48 < 47) loss -= log_softmax(b + i * v, v, p.ids[i + 1]) / 94;
     }
     want = (half[0] + half[1]) / 2;
-    OK(model_kl(q.m, p.ids, 2, 48, ids, lp, &kl, &deviation, &ppl, &err));
+    OK(model_kl(q.m, p.ids, 2, 48, ids, lp, &apart, &err));
     ck_assert_double_gt(want, 0.1);
-    ck_assert_double_eq_tol(kl, want, 1e-4 * want);
-    ck_assert_double_eq_tol(deviation, fabs(half[0] - half[1]) / 2, 1e-3 * want);
-    ck_assert_double_eq_tol(ppl, exp(loss), 1e-3 * exp(loss));
+    ck_assert_double_eq_tol(apart.kl, want, 1e-4 * want);
+    ck_assert_double_eq_tol(apart.kl_stderr, fabs(half[0] - half[1]) / 2, 1e-3 * want);
+    ck_assert_double_eq_tol(apart.kl_max, most, 1e-3 * most);
+    ck_assert_double_lt(apart.kl_median, apart.kl_p99);
+    ck_assert_double_eq_tol(apart.perplexity, exp(loss), 1e-3 * exp(loss));
+    ck_assert_int_gt(flips, 0);
+    ck_assert_int_eq(apart.flips, flips);
+    ck_assert_double_eq_tol(apart.same_top, 1 - (double)flips / 96, 1e-12);
     free(ids), free(lp), free(a), free(b);
     subject_close(&p);
     subject_close(&q);

@@ -97,8 +97,26 @@ struct sqz_eval {
     /* Outcome of one item (1/0 for correct, or a loss), with an optional note such as the
      * generation; kept for paired comparisons.  [call] */
     void (*item)(const sqz_eval *, int64_t index, double outcome, const char *note);
+
+    /* Since 1.2.  look > 0: the host may know enough before the last row.  After about so many items
+     * ask `enough`; non-zero = take no further rows, report the metrics of those that were taken.
+     * 0: the whole data set is wanted.  See sqz_eval_batch and sqz_eval_enough below.  [call] */
+    int64_t look;
+    int32_t (*enough)(const sqz_eval *);
 };
-SQZ_SEALED(sqz_eval, item, 120);
+SQZ_SEALED(sqz_eval, enough, 136);
+
+/* Rows to take at once: `batch`, or fewer when the host looks in between. */
+static inline int64_t sqz_eval_batch(const sqz_eval *e, int64_t batch)
+{
+    return SQZ_HAS(e, sqz_eval, look) && e->look > 0 && e->look < batch ? e->look : batch;
+}
+
+/* Has the host seen enough?  After a batch whose items were told. */
+static inline int sqz_eval_enough(const sqz_eval *e)
+{
+    return SQZ_HAS(e, sqz_eval, enough) && e->look > 0 && e->enough && e->enough(e);
+}
 
 /* ---- sqz.task/1: what the task behind the rows says about answers --------------------------------
  * A host service.  Rows of a task have the fields "request.*" (docs/tasks.md). */

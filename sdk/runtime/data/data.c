@@ -19,6 +19,7 @@ typedef struct open_set {
     dataset set;      /* first: a dataset is one of these */
     row_store *store; /* NULL: only the digest is wanted */
     char *name;
+    const int64_t *order; /* row of the store behind each row of the view; NULL = as they are */
 } open_set;
 
 row_store *data_rows(const dataset *d)
@@ -34,25 +35,37 @@ static const row_store *store_of(const sqz_rows *r)
     return data_rows(r->impl);
 }
 
+static int64_t row_of(const sqz_rows *r, int64_t i)
+{
+    const open_set *o = r->impl;
+    return o->order && i >= 0 && i < r->n_rows ? o->order[i] : i;
+}
+
+void dataset_reorder(dataset *d, const int64_t *order, int64_t n)
+{
+    ((open_set *)d)->order = order;
+    d->rows.n_rows = n;
+}
+
 static const char *view_text(const sqz_rows *r, int64_t i, const char *name)
 {
-    return rows_text(store_of(r), i, name, NULL);
+    return rows_text(store_of(r), row_of(r, i), name, NULL);
 }
 
 static int64_t view_list_length(const sqz_rows *r, int64_t i, const char *name)
 {
-    return rows_list_length(store_of(r), i, name);
+    return rows_list_length(store_of(r), row_of(r, i), name);
 }
 
 static const char *view_list_text(const sqz_rows *r, int64_t i, const char *name, int64_t k)
 {
-    return rows_list_text(store_of(r), i, name, k);
+    return rows_list_text(store_of(r), row_of(r, i), name, k);
 }
 
 static double view_number(const sqz_rows *r, int64_t i, const char *name, int32_t *ok)
 {
     double value = 0;
-    int found = rows_number(store_of(r), i, name, &value);
+    int found = rows_number(store_of(r), row_of(r, i), name, &value);
     if (ok) *ok = found;
     return found ? value : 0;
 }

@@ -60,6 +60,8 @@ char *dataset_path(const char *spec);
 /* The task behind the rows of one of these data sets, or NULL (also for rows of another make). */
 struct task *dataset_task(const sqz_rows *);
 void dataset_close(dataset *);
+/* The view `rows` becomes the n rows order[0], order[1], ...; borrowed until the set is closed. */
+void dataset_reorder(dataset *, const int64_t *order, int64_t n);
 
 typedef enum framing { FRAME_DEFAULT, FRAME_NONE, FRAME_BOS, FRAME_EOS, FRAME_BOS_EOS } framing;
 int framing_parse(const char *text, framing *out); /* 0 when the word is unknown */

@@ -161,9 +161,15 @@ sqz_status model_loglik(model *, sqz_loglik *requests, int64_t n, sqz_error *err
 enum { MODEL_KL_TOP = 64 };
 sqz_status model_top_record(model *, const int32_t *ids, int64_t n, int64_t window,
                             int32_t *top_ids /* [n*window, K] */, float *top_lp, sqz_error *err);
+typedef struct model_divergence {
+    double kl, kl_stderr;             /* mean over positions; error by the spread of windows */
+    double kl_median, kl_p99, kl_max; /* of single positions */
+    double perplexity;                /* of the same windows */
+    double same_top, same_top_stderr; /* share of positions with the record's arg max */
+    int64_t positions, flips;         /* flips: positions with another arg max */
+} model_divergence;
 sqz_status model_kl(model *, const int32_t *ids, int64_t n, int64_t window, const int32_t *top_ids,
-                    const float *top_lp, double *mean_kl, double *stderr_kl,
-                    double *perplexity /* of the same windows, may be NULL */, sqz_error *err);
+                    const float *top_lp, model_divergence *out, sqz_error *err);
 
 /* ---- generation ------------------------------------------------------------------------------ */
 typedef struct sampling {

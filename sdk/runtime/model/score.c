@@ -169,9 +169,9 @@ typedef struct kl_job {
     float *top_lp;
     const int32_t *want_ids;
     const float *want_lp;
-    double *kl;          /* [windows] sums over the window's positions */
+    float *kl;           /* [tokens] */
+    uint8_t *flip;       /* [tokens] another arg max than the record's */
     double *loss;        /* [windows] */
-    float *row_kl;       /* [logit_rows] */
     const float *logits; /* host view of the chunk */
     int64_t at, vocab, k;
 } kl_job;
@@ -249,7 +249,11 @@ static void compare_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
         }
         /* Below rounding of the float32 log-probabilities there is no rest to compare. */
         if (rest_p > 1e-6) kl += rest_p * (log(rest_p) - log(fmax(rest_q, 1e-12)));
-        j->row_kl[i] = (float)fmax(kl, 0);
+        j->kl[j->at + i] = (float)fmax(kl, 0);
+        int64_t top = 0;
+        for (int64_t c = 1; c < j->vocab; c++)
+            if (row[c] > row[top]) top = c;
+        j->flip[j->at + i] = top != ids[0];
     }
 }
 
@@ -264,9 +268,7 @@ static sqz_status kl_chunk(model *m, void *ctx, int64_t row, int64_t rows, sqz_e
     if (!j->logits) return SQZ_E_DEVICE;
     pool_for(rows, 16, j->want_ids ? compare_rows : record_rows, j);
     for (int64_t i = 0; i < rows && j->want_ids; i++) {
-        int64_t w = (j->at + i) / j->score.window;
-        j->kl[w] += j->row_kl[i];
-        if (j->score.target[i] >= 0) j->loss[w] -= j->score.lp[i];
+        if (j->score.target[i] >= 0) j->loss[(j->at + i) / j->score.window] -= j->score.lp[i];
     }
     return SQZ_OK;
 }
@@ -284,12 +286,9 @@ static sqz_status kl_run(model *m, kl_job *j, int64_t n, const char *what, sqz_e
     if (st) return st;
     j->vocab = m->config.vocab;
     j->k = j->vocab < MODEL_KL_TOP ? j->vocab : MODEL_KL_TOP;
-    j->row_kl = malloc((size_t)m->logit_rows * sizeof *j->row_kl);
-    if (!score_job_new(&j->score, m) || !j->row_kl)
-        st = err_set(err, SQZ_E_NOMEM, "%s: out of memory", what);
+    if (!score_job_new(&j->score, m)) st = err_set(err, SQZ_E_NOMEM, "%s: out of memory", what);
     if (!st) st = windows_run(m, j->score.ids, n, j->score.window, kl_windows, j, what, err);
     score_job_free(&j->score);
-    free(j->row_kl);
     return st;
 }
 
@@ -300,9 +299,52 @@ sqz_status model_top_record(model *m, const int32_t *ids, int64_t n, int64_t win
     return kl_run(m, &j, n, "top record", err);
 }
 
+/* Mean over all positions.  Positions of one window depend on each other: the error is that of
+ * window means. */
+static void mean_of(const kl_job *j, int64_t n, int flips, double *mean, double *error)
+{
+    int64_t window = j->score.window;
+    double sum = 0, squares = 0;
+    *mean = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int64_t w = 0; w < n; w++) {
+            double of = 0;
+            for (int64_t i = w * window; i < (w + 1) * window; i++)
+                of += flips ? j->flip[i] : (double)j->kl[i];
+            of /= (double)window;
+            sum += pass ? 0 : of;
+            squares += pass ? (of - *mean) * (of - *mean) : 0;
+        }
+        *mean = sum / (double)n;
+    }
+    *error = n > 1 ? sqrt(squares / (double)(n - 1) / (double)n) : 0;
+}
+
+static int rising(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+static void sum_up(kl_job *j, int64_t n, model_divergence *out)
+{
+    int64_t window = j->score.window, all = n * window;
+    double loss = 0, flips;
+    *out = (model_divergence){.positions = all};
+    mean_of(j, n, 0, &out->kl, &out->kl_stderr);
+    mean_of(j, n, 1, &flips, &out->same_top_stderr);
+    out->same_top = 1 - flips;
+    for (int64_t i = 0; i < all; i++) out->flips += j->flip[i];
+    for (int64_t w = 0; w < n; w++) loss += j->loss[w];
+    out->perplexity = window > 1 ? exp(loss / (double)(n * (window - 1))) : 1;
+    qsort(j->kl, (size_t)all, sizeof *j->kl, rising); /* by position no more */
+    out->kl_median = j->kl[all / 2];
+    out->kl_p99 = j->kl[(all - 1) * 99 / 100];
+    out->kl_max = j->kl[all - 1];
+}
+
 sqz_status model_kl(model *m, const int32_t *ids, int64_t n, int64_t window, const int32_t *top_ids,
-                    const float *top_lp, double *mean_kl, double *stderr_kl, double *perplexity,
-                    sqz_error *err)
+                    const float *top_lp, model_divergence *out, sqz_error *err)
 {
     if (n < 1) return err_set(err, SQZ_E_INVALID, "kl: no windows");
     for (int64_t i = 0; i < n * window * MODEL_KL_TOP; i++)
@@ -311,21 +353,14 @@ sqz_status model_kl(model *m, const int32_t *ids, int64_t n, int64_t window, con
                            "kl: the record names token %d, outside the vocabulary of %lld",
                            top_ids[i], (long long)m->config.vocab);
     kl_job j = {.score = {.ids = ids, .window = window}, .want_ids = top_ids, .want_lp = top_lp};
-    j.kl = calloc((size_t)n * 2, sizeof *j.kl);
-    if (!j.kl) return err_set(err, SQZ_E_NOMEM, "kl: out of memory");
-    j.loss = j.kl + n;
-    sqz_status st = kl_run(m, &j, n, "kl", err);
-    if (!st) {
-        /* Positions of one window depend on each other: the error is that of window means. */
-        double sum = 0, square = 0, loss = 0;
-        for (int64_t i = 0; i < n; i++) sum += j.kl[i] / (double)window, loss += j.loss[i];
-        double mean = sum / (double)n;
-        for (int64_t i = 0; i < n; i++)
-            square += (j.kl[i] / (double)window - mean) * (j.kl[i] / (double)window - mean);
-        *mean_kl = mean;
-        if (stderr_kl) *stderr_kl = n > 1 ? sqrt(square / (double)(n - 1) / (double)n) : 0;
-        if (perplexity) *perplexity = window > 1 ? exp(loss / (double)(n * (window - 1))) : 1;
-    }
+    j.kl = malloc((size_t)(n * window) * sizeof *j.kl);
+    j.flip = malloc((size_t)(n * window));
+    j.loss = calloc((size_t)n, sizeof *j.loss);
+    sqz_status st = j.kl && j.flip && j.loss ? SQZ_OK : err_set(err, SQZ_E_NOMEM, "kl: no memory");
+    if (!st) st = kl_run(m, &j, n, "kl", err);
+    if (!st) sum_up(&j, n, out);
     free(j.kl);
+    free(j.flip);
+    free(j.loss);
     return st;
 }

@@ -1,10 +1,19 @@
 /* paired.h - statistics of two models on the same items.
  *
  * Pairing removes the spread of the items themselves: only items on which the models differ carry
- * information.  Left out: corrections for several comparisons; the caller says how many it made. */
-#ifndef SQZ_CORE_REPORT_PAIRED_H
-#define SQZ_CORE_REPORT_PAIRED_H
+ * information.  The coordinator, sqz compare, sqz validate and sqz eval --against share it.  Left
+ * out: corrections for several comparisons; the caller says how many it made. */
+#ifndef SQZ_CORE_PAIRED_H
+#define SQZ_CORE_PAIRED_H
 #include <stdint.h>
+
+/* The mean difference b - a with its standard error; NaN without two items. */
+typedef struct paired {
+    double mean, stderr_, sd;
+    int64_t n;
+    double p; /* two-sided, normal approximation */
+} paired;
+paired paired_mean(const double *a, const double *b, int64_t n);
 
 typedef struct mcnemar {
     int64_t lost;   /* right in the first, wrong in the second */
@@ -14,6 +23,8 @@ typedef struct mcnemar {
 } mcnemar;
 /* Outcomes above 1/2 are right. */
 mcnemar paired_mcnemar(const double *a, const double *b, int64_t n);
+/* Are all outcomes 0 or 1? */
+int paired_binary(const double *a, const double *b, int64_t n);
 
 typedef struct interval {
     double mean, lo, hi; /* of b - a; percentiles of the resampled means */
@@ -29,4 +40,6 @@ int paired_bootstrap(const double *a, const double *b, int64_t n, int64_t draws,
 double paired_items_needed(double sd, double difference, double alpha, double power);
 /* z with P(Z <= z) = p, 0 < p < 1. */
 double normal_quantile(double p);
+/* The next number of a splitmix64 stream. */
+uint64_t random_next(uint64_t *state);
 #endif

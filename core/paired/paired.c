@@ -1,7 +1,29 @@
 /* paired.c - see paired.h. */
-#include "report/paired.h"
+#include "paired/paired.h"
 #include <math.h>
 #include <stdlib.h>
+
+/* ---- mean ------------------------------------------------------------------------------------ */
+paired paired_mean(const double *a, const double *b, int64_t n)
+{
+    paired p = {NAN, NAN, NAN, n, NAN};
+    double sum = 0, squares = 0;
+    if (n < 2) return p;
+    for (int64_t i = 0; i < n; i++) sum += b[i] - a[i];
+    p.mean = sum / (double)n;
+    for (int64_t i = 0; i < n; i++) squares += pow(b[i] - a[i] - p.mean, 2);
+    p.sd = sqrt(squares / (double)(n - 1));
+    p.stderr_ = p.sd / sqrt((double)n);
+    p.p = p.stderr_ > 0 ? erfc(fabs(p.mean) / p.stderr_ / sqrt(2)) : p.mean == 0 ? 1 : 0;
+    return p;
+}
+
+int paired_binary(const double *a, const double *b, int64_t n)
+{
+    int binary = 1;
+    for (int64_t i = 0; i < n; i++) binary &= (a[i] == 0 || a[i] == 1) && (b[i] == 0 || b[i] == 1);
+    return binary;
+}
 
 /* ---- McNemar --------------------------------------------------------------------------------- */
 /* Probability of k heads in n fair throws; logarithms, as the coefficients pass double's range. */
@@ -30,7 +52,7 @@ mcnemar paired_mcnemar(const double *a, const double *b, int64_t n)
 
 /* ---- bootstrap ------------------------------------------------------------------------------- */
 /* splitmix64 */
-static uint64_t next_random(uint64_t *state)
+uint64_t random_next(uint64_t *state)
 {
     uint64_t z = *state += 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -53,7 +75,7 @@ int paired_bootstrap(const double *a, const double *b, int64_t n, int64_t draws,
     for (int64_t d = 0; d < draws; d++) {
         double s = 0;
         for (int64_t i = 0; i < n; i++) {
-            int64_t k = (int64_t)(((__uint128_t)next_random(&seed) * (uint64_t)n) >> 64);
+            int64_t k = (int64_t)(((__uint128_t)random_next(&seed) * (uint64_t)n) >> 64);
             s += b[k] - a[k];
         }
         means[d] = s / (double)n;
