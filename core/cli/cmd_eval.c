@@ -313,7 +313,7 @@ const command cmd_eval = {
         "gsm8k, hellaswag, lambada_openai, mmlu, openbookqa, piqa, wikitext, winogrande) ask and "
         "score as lm-evaluation-harness does: TASK=FILE or TASK=FOLDER with that set's fields; "
         "needle and long_perplexity=FILE measure how a model does as its context grows; "
-                "your own tasks are JSON definitions (docs/tasks.md). With --against, rows are drawn in "
+        "your own tasks are JSON definitions (docs/tasks.md). With --against, rows are drawn in "
         "random order and the evaluation ends when a sequential test is certain "
         "(docs/compare.md).",
     .examples = "  sqz eval examples/tiny-arith/model --dataset "

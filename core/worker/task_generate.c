@@ -6,11 +6,12 @@
  * Prompts: the given texts, and those of the first `count` rows of each data set: what a task asks,
  * a question, a context, or the first half of a running text (at most PROMPT_TOKENS of it).
  *
- * "generations": [{"prompt","prompt_ids","ids","text","stopped","loss"}], greedy; loss: mean
- * negative log-likelihood of a new token, absent when there is none.  "samples": the losses of one
- * text per prompt drawn at temperature 1: how surprising the model's own language is to it.
- * "scored": losses of `score`.  "rounds": all of it again, each round with its seconds, the
- * resident memory after it, and whether the ids were those of the first one. */
+ * "generations": [{"prompt","prompt_ids","ids","text","stopped","loss","worst"}], greedy; loss:
+ * mean negative log-likelihood of a new token, absent when there is none; worst: of the most
+ * surprising WORST_TOKENS in a row.  "samples": [{"loss","worst"}] of one text per prompt drawn at
+ * temperature 1: how surprising the model's own language is to it.  "scored": the same of `score`.
+ * "rounds": all of it again, each round with its seconds, the resident memory after it, and whether
+ * the ids were those of the first one. */
 #include "worker/tasks.h"
 #include <math.h>
 #include <stdlib.h>
@@ -142,21 +143,55 @@ static sqz_status write_all(writer *w, const sampling *how, sqz_error *err)
                 : SQZ_OK;
 }
 
-/* Mean loss per new token of each; NaN where there is none. */
-static sqz_status losses(model *m, const sqz_generation *g, int64_t n, double *loss, sqz_error *err)
+/* How likely a model finds a text: negative log-likelihoods of its new tokens. */
+typedef struct surprise {
+    double loss;  /* mean; NaN without a new token */
+    double worst; /* largest mean of WORST_TOKENS in a row */
+} surprise;
+enum { WORST_TOKENS = 8 };
+
+static surprise sum_up(const float *logprob, int64_t n)
 {
-    sqz_loglik *r = calloc((size_t)n + 1, sizeof *r);
-    int64_t k = 0;
-    if (!r) return err_set(err, SQZ_E_NOMEM, "no memory to score %lld texts", (long long)n);
+    double sum = 0, run = 0, worst = 0;
+    for (int64_t t = 0; t < n; t++) {
+        sum -= logprob[t];
+        run -= logprob[t];
+        if (t >= WORST_TOKENS) run += logprob[t - WORST_TOKENS];
+        if (t + 1 >= WORST_TOKENS || t + 1 == n)
+            worst = fmax(worst, run / (double)(t < WORST_TOKENS ? t + 1 : WORST_TOKENS));
+    }
+    return (surprise){n ? sum / (double)n : NAN, n ? worst : NAN};
+}
+
+static sqz_status surprises(const writer *w, const sqz_generation *g, int64_t n, surprise *out,
+                            sqz_error *err)
+{
+    int64_t context = w->subject->config.context, most = 0;
     for (int64_t i = 0; i < n; i++)
-        if (g[i].n_ids > 0)
-            r[k++] = (sqz_loglik){g[i].prompt, g[i].ids, g[i].n_prompt, g[i].n_ids, 0, 0, 0};
-    sqz_status st = k ? model_loglik(m, r, k, err) : SQZ_OK;
-    k = 0;
-    for (int64_t i = 0; i < n && !st; i++)
-        loss[i] = g[i].n_ids > 0 ? -r[k++].logprob / (double)g[i].n_ids : NAN;
-    free(r);
+        if (g[i].n_prompt + g[i].n_ids > most) most = g[i].n_prompt + g[i].n_ids;
+    if (most > context)
+        return err_set(err, ERR_USAGE, "a text of %lld tokens passes the context of %lld",
+                       (long long)most, (long long)context);
+    int32_t *ids = malloc((size_t)(most + 1) * sizeof *ids);
+    float *logprob = malloc((size_t)(most + 1) * sizeof *logprob);
+    sqz_status st = ids && logprob ? SQZ_OK : err_set(err, SQZ_E_NOMEM, "no memory to score texts");
+    for (int64_t i = 0; i < n && !st; i++) {
+        const sqz_generation *k = &g[i];
+        memcpy(ids, k->prompt, (size_t)k->n_prompt * sizeof *ids);
+        memcpy(ids + k->n_prompt, k->ids, (size_t)k->n_ids * sizeof *ids);
+        if (k->n_ids)
+            st = model_score_windows(w->model, ids, 1, k->n_prompt + k->n_ids, logprob, NULL, err);
+        out[i] = sum_up(logprob + k->n_prompt, st ? 0 : k->n_ids);
+    }
+    free(ids);
+    free(logprob);
     return st;
+}
+
+static void add_surprise(cJSON *o, surprise s)
+{
+    json_add_num(o, "loss", s.loss);
+    json_add_num(o, "worst", s.worst);
 }
 
 static void add_ids(cJSON *o, const char *key, const int32_t *ids, int64_t n)
@@ -180,9 +215,9 @@ static sqz_status add_decoded(writer *w, cJSON *o, const char *key, const int32_
 static sqz_status add_generations(writer *w, cJSON *result, sqz_error *err)
 {
     cJSON *list = cJSON_AddArrayToObject(result, "generations");
-    double *loss = malloc(((size_t)w->n + 1) * sizeof *loss);
-    sqz_status st = loss ? losses(w->model, w->g, w->n, loss, err)
-                         : err_set(err, SQZ_E_NOMEM, "no memory to score the generations");
+    surprise *found = malloc(((size_t)w->n + 1) * sizeof *found);
+    sqz_status st = found ? surprises(w, w->g, w->n, found, err)
+                          : err_set(err, SQZ_E_NOMEM, "no memory to score the generations");
     for (int64_t i = 0; i < w->n && !st; i++) {
         const sqz_generation *g = &w->g[i];
         cJSON *o = cJSON_CreateObject();
@@ -190,11 +225,11 @@ static sqz_status add_generations(writer *w, cJSON *result, sqz_error *err)
         add_ids(o, "prompt_ids", g->prompt, g->n_prompt);
         add_ids(o, "ids", g->ids, g->n_ids);
         cJSON_AddBoolToObject(o, "stopped", g->stopped);
-        json_add_num(o, "loss", loss[i]);
+        add_surprise(o, found[i]);
         st = add_decoded(w, o, "prompt", g->prompt, g->n_prompt, err);
         if (!st) st = add_decoded(w, o, "text", g->ids, g->n_ids, err);
     }
-    free(loss);
+    free(found);
     return st;
 }
 
@@ -237,13 +272,17 @@ static sqz_status write_rounds(writer *w, int64_t rounds, cJSON *result, sqz_err
 static sqz_status add_samples(writer *w, int64_t seed, cJSON *result, sqz_error *err)
 {
     sampling drawn = {.temperature = 1, .top_p = 1, .seed = (uint64_t)seed};
-    double *loss = malloc(((size_t)w->n + 1) * sizeof *loss);
-    sqz_status st = loss ? write_all(w, &drawn, err) : err_set(err, SQZ_E_NOMEM, "no memory");
-    if (!st) st = losses(w->model, w->g, w->n, loss, err);
+    surprise *found = malloc(((size_t)w->n + 1) * sizeof *found);
+    sqz_status st = found ? write_all(w, &drawn, err) : err_set(err, SQZ_E_NOMEM, "no memory");
+    if (!st) st = surprises(w, w->g, w->n, found, err);
     cJSON *list = cJSON_AddArrayToObject(result, "samples");
-    for (int64_t i = 0; i < w->n && !st; i++)
-        if (isfinite(loss[i])) cJSON_AddItemToArray(list, cJSON_CreateNumber(loss[i]));
-    free(loss);
+    for (int64_t i = 0; i < w->n && !st; i++) {
+        if (!isfinite(found[i].loss)) continue;
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddItemToArray(list, o);
+        add_surprise(o, found[i]);
+    }
+    free(found);
     return st;
 }
 
@@ -278,8 +317,8 @@ static sqz_status add_scored(writer *w, const cJSON *texts, cJSON *result, sqz_e
     int64_t vocab = w->subject->config.vocab;
     cJSON *list = cJSON_AddArrayToObject(result, "scored");
     sqz_generation *g = calloc((size_t)n + 1, sizeof *g);
-    double *loss = malloc(((size_t)n + 1) * sizeof *loss);
-    sqz_status st = g && loss ? SQZ_OK : err_set(err, SQZ_E_NOMEM, "no memory to score texts");
+    surprise *found = malloc(((size_t)n + 1) * sizeof *found);
+    sqz_status st = g && found ? SQZ_OK : err_set(err, SQZ_E_NOMEM, "no memory to score texts");
     const cJSON *text;
     cJSON_ArrayForEach(text, texts)
     {
@@ -289,16 +328,18 @@ static sqz_status add_scored(writer *w, const cJSON *texts, cJSON *result, sqz_e
         if (!g[k].ids || !g[k].n_prompt) st = ERR_MODEL;
         k++;
     }
-    if (!st) st = losses(w->model, g, n, loss, err);
-    for (int i = 0; i < n && !st; i++)
-        cJSON_AddItemToArray(list,
-                             isfinite(loss[i]) ? cJSON_CreateNumber(loss[i]) : cJSON_CreateNull());
+    if (!st) st = surprises(w, g, n, found, err);
+    for (int i = 0; i < n && !st; i++) {
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddItemToArray(list, o);
+        add_surprise(o, found[i]);
+    }
     for (int i = 0; i < k; i++) {
         free((void *)(uintptr_t)g[i].prompt);
         free(g[i].ids);
     }
     free(g);
-    free(loss);
+    free(found);
     return st;
 }
 
