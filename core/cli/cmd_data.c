@@ -205,7 +205,7 @@ static sqz_status add_against(const cli *c, const char *data, cJSON *out, sqz_er
         dataset *other = NULL;
         overlap found;
         char *spec = NULL;
-        s = cli_readable(c, specs[i], &spec, err);
+        s = cli_dataset(c, specs[i], -1, &spec, err);
         if (!s) s = dataset_open(spec, &other, err);
         free(spec);
         if (!s) s = overlap_measure(mine, (const dataset *const *)&other, 1, &found, err);
@@ -286,6 +286,16 @@ static void say_against(const cli *c, const cJSON *o)
             (long long)json_int(other, "overlapping_rows", 0), percent(other, "overlapping_rows"));
 }
 
+/* given: as the user wrote it; data: with names of the hub as their folders (NAME=FOLDER), whose
+ * splits are all looked at when none is named. */
+static sqz_status add_data(const char *given, const char *data, const reader *with, cJSON *splits,
+                           sqz_error *err)
+{
+    const char *folder = hub_is_dataset(given) && strchr(data, '=') ? strchr(data, '=') + 1 : data;
+    return path_is_dir(folder) ? add_folder(folder, with, splits, err)
+                               : open_and_add(data, with, splits, err);
+}
+
 /* ---- the commands ------------------------------------------------------------------------------
  */
 
@@ -296,7 +306,7 @@ static sqz_status run_stats(cli *c, sqz_error *err)
     const char *model = cli_text(c, "model");
     char *data = NULL;
     sqz_status s = model ? subject_check_path(model, err) : SQZ_OK;
-    if (!s) s = cli_readable(c, c->args[0], &data, err);
+    if (!s) s = cli_dataset(c, c->args[0], -1, &data, err);
     if (!s && model) s = tokenizer_open(model, &with.tok, err);
     if (!s && model) chat_open(model, &with.template, NULL);
     if (s) {
@@ -306,8 +316,7 @@ static sqz_status run_stats(cli *c, sqz_error *err)
     cJSON_AddStringToObject(c->json, "data", c->args[0]);
     cJSON *splits = cJSON_AddArrayToObject(c->json, "splits");
     progress_begin("data stats");
-    s = path_is_dir(data) ? add_folder(data, &with, splits, err)
-                          : open_and_add(data, &with, splits, err);
+    s = add_data(c->args[0], data, &with, splits, err);
     tokenizer_free(with.tok);
     chat_free(with.template);
     add_shares(splits);
@@ -345,7 +354,7 @@ static sqz_status run_show(cli *c, sqz_error *err)
     dataset *d;
     dataset_options o = {.max_rows = cli_int(c, "rows")};
     char *data = NULL;
-    sqz_status s = cli_readable(c, c->args[0], &data, err);
+    sqz_status s = cli_dataset(c, c->args[0], -1, &data, err);
     if (!s) s = dataset_open_with(data, &o, &d, err);
     free(data);
     if (s) return s;
@@ -391,7 +400,8 @@ const command cmd_data_stats = {
     .summary = "rows, fields, lengths, duplicates and leaks of a data set",
     .details =
         "FILE is JSONL, JSON, CSV, TSV, Parquet or .txt (also .gz and .zst), or a folder of them: "
-        "FOLDER for all splits, FOLDER:SPLIT or FOLDER:SUBSET:SPLIT for one; files of other formats "
+        "FOLDER for all splits, FOLDER:SPLIT or FOLDER:SUBSET:SPLIT for one; files of other "
+        "formats "
         "are read by data plugins. --against finds rows "
         "that are in both sets word for word, and rows that share 13 words in a row.",
     .examples = "  sqz data stats examples/tiny-arith/data\n"

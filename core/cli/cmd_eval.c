@@ -71,7 +71,8 @@ static sqz_status add_eval(const cli *c, cJSON *evals, const char *spec, sqz_err
 {
     char *name, *local = NULL;
     const cJSON *other;
-    sqz_status s = cli_dataset(c, spec, &local, err);
+    int64_t shots = cli_given(c, "num-fewshot") ? cli_int(c, "num-fewshot") : -1;
+    sqz_status s = cli_dataset(c, spec, shots, &local, err);
     if (s) return s;
     name = stem(local);
     cJSON_ArrayForEach(other, evals) if (strcmp(json_str(other, "name", ""), name) == 0) s =

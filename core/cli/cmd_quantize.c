@@ -79,7 +79,7 @@ static sqz_status add_against(const cli *c, cJSON *calibration, sqz_error *err)
     sqz_status s = SQZ_OK;
     for (int i = 0; i < n && !s; i++) {
         char *local = NULL;
-        s = cli_readable(c, against[i], &local, err);
+        s = cli_dataset(c, against[i], -1, &local, err);
         if (!s) cJSON_AddItemToArray(exclude, cJSON_CreateString(local));
         free(local);
     }
@@ -94,7 +94,8 @@ static sqz_status make_tasks(const cli *c, cJSON **out, sqz_error *err)
     cJSON *with = cJSON_CreateObject();
     char *source = NULL;
     sqz_status s = SQZ_OK;
-    if (cli_given(c, "calibration")) s = cli_calibration(c, cli_text(c, "calibration"), &source, err);
+    if (cli_given(c, "calibration"))
+        s = cli_calibration(c, cli_text(c, "calibration"), &source, err);
     if (!s) s = cli_catalogue(c, &cat, err);
     if (s) {
         free(source);

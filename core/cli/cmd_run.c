@@ -143,24 +143,44 @@ static sqz_status drive(cli *c, run *r, listeners *l, sqz_error *err)
     return finished;
 }
 
-/* A model of the hub becomes its folder. */
-static sqz_status fetch_model(const config *cfg, config_override *more, int *n, sqz_error *err)
+static const char from_cache[] = "the hub's cache";
+
+/* What the hub has under the names of the file - model, data sets, calibration - becomes folders.
+ */
+static sqz_status fetch_names(const config *cfg, config_override *more, int *n, sqz_error *err)
 {
-    char *folder = NULL;
-    if (path_exists(cfg->model) || !hub_is_name(cfg->model)) return SQZ_OK;
-    sqz_status s = cli_model_folder(cfg->model, HUB_MODEL, &folder, err);
-    if (!s) more[(*n)++] = (config_override){path_format("model=%s", folder), "the hub's cache"};
-    free(folder);
+    char *local = NULL;
+    sqz_status s = SQZ_OK;
+    if (!path_exists(cfg->model) && hub_is_name(cfg->model)) {
+        s = cli_model_folder(cfg->model, HUB_MODEL, &local, err);
+        if (!s) more[(*n)++] = (config_override){path_format("model=%s", local), from_cache};
+        free(local);
+    }
+    for (int i = 0; i < cfg->n_datasets && !s; i++) {
+        const char *source = cfg->datasets[i].source;
+        s = cli_hub_dataset(source, -1, 0, &local, err);
+        if (!s && strcmp(source, local) != 0)
+            more[(*n)++] =
+                (config_override){path_format("dataset[%d].source=%s", i, local), from_cache};
+        if (!s) free(local);
+    }
+    if (s || !cfg->calibration) return s;
+    s = cli_hub_mix(cfg->calibration, &local, err);
+    if (!s && strcmp(cfg->calibration, local) != 0)
+        more[(*n)++] = (config_override){path_format("calibration.source=%s", local), from_cache};
+    if (!s) free(local);
     return s;
 }
 
 /* The configuration, with a person's answers for the key constraints that nobody set. */
 static sqz_status new_config(const cli *c, config **cfg, sqz_error *err)
 {
-    config_override more[ASK_MOST + 1];
     int n = 0, answers = 0;
     sqz_status s = study_config(c, cfg, err);
-    if (!s) s = fetch_model(*cfg, more, &n, err);
+    if (s) return s;
+    config_override *more = calloc((size_t)(ASK_MOST + 2 + (*cfg)->n_datasets), sizeof *more);
+    if (!more) s = err_set(err, SQZ_E_NOMEM, "no memory for the names of the configuration");
+    if (!s) s = fetch_names(*cfg, more, &n, err);
     if (!s && ask_allowed(c)) s = ask_constraints(*cfg, more + n, &answers, err);
     n += answers;
     if (n || (s && *cfg)) {
@@ -169,6 +189,7 @@ static sqz_status new_config(const cli *c, config **cfg, sqz_error *err)
     }
     if (!s && n) s = study_config_with(c, more, n, cfg, err);
     for (int i = 0; i < n; i++) free((char *)more[i].text);
+    free(more);
     return s;
 }
 

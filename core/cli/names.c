@@ -5,6 +5,7 @@
 #include "coordinator/spec.h"
 #include "data/data.h"
 #include "io/file.h"
+#include "task/task.h"
 #include "worker/convert.h"
 #include <stdlib.h>
 #include <string.h>
@@ -108,23 +109,28 @@ sqz_status cli_readable(const cli *c, const char *spec, char **local, sqz_error 
 }
 
 /* ---- data sets ------------------------------------------------------------------------------- */
-sqz_status cli_hub_dataset(const char *spec, int for_calibration, char **local, sqz_error *err)
+sqz_status cli_hub_dataset(const char *spec, int64_t shots, int for_calibration, char **local,
+                           sqz_error *err)
 {
-    if (!hub_is_dataset(spec)) {
+    int is_task = 0;
+    sqz_status s = strchr(spec, '=') ? SQZ_OK : task_spec(spec, &is_task, err);
+    if (s) return s;
+    if (!is_task && !hub_is_dataset(spec)) {
         *local = path_format("%s", spec);
         return SQZ_OK;
     }
     progress_begin("download");
-    sqz_status s = hub_dataset(spec, for_calibration, &hooks, local, err);
+    s = is_task ? hub_task(spec, shots, for_calibration, &hooks, local, err)
+                : hub_dataset(spec, for_calibration, &hooks, local, err);
     progress_end();
     return s;
 }
 
-sqz_status cli_dataset(const cli *c, const char *spec, char **local, sqz_error *err)
+sqz_status cli_dataset(const cli *c, const char *spec, int64_t shots, char **local, sqz_error *err)
 {
     char *here = NULL;
     if (cli_text(c, "reader")) return cli_readable(c, spec, local, err); /* its name is its own */
-    sqz_status s = cli_hub_dataset(spec, 0, &here, err);
+    sqz_status s = cli_hub_dataset(spec, shots, 0, &here, err);
     if (!s) s = cli_readable(c, here, local, err);
     free(here);
     return s;
@@ -134,24 +140,21 @@ sqz_status cli_dataset(const cli *c, const char *spec, char **local, sqz_error *
 static char *without_weight(const char *part, const char **weight)
 {
     const char *at = strrchr(part, '@');
-    char *whole = dataset_path(part); /* a file may be called x@2 */
-    int is_local = whole != NULL;
     *weight = "";
-    free(whole);
-    if (is_local || !at || !at[1] || strspn(at + 1, "0123456789.") != strlen(at + 1))
+    if (mix_is_one(part) || !at || !at[1] || strspn(at + 1, "0123456789.") != strlen(at + 1))
         return path_format("%s", part);
     *weight = at;
     return path_format("%.*s", (int)(at - part), part);
 }
 
-static sqz_status hub_mix(const char *mix, char **local, sqz_error *err)
+sqz_status cli_hub_mix(const char *mix, char **local, sqz_error *err)
 {
     char *copy = path_format("%s", mix), *all = path_format("%s", ""), *save = NULL;
     sqz_status s = SQZ_OK;
     for (char *w = strtok_r(copy, ",", &save); w && !s; w = strtok_r(NULL, ",", &save)) {
         const char *weight;
         char *spec = without_weight(w, &weight), *one = NULL;
-        s = cli_hub_dataset(spec, 1, &one, err);
+        s = cli_hub_dataset(spec, -1, 1, &one, err);
         if (!s) {
             char *more = path_format("%s%s%s%s", all, *all ? "," : "", one, weight);
             free(all);
@@ -173,7 +176,7 @@ sqz_status cli_calibration(const cli *c, const char *mix, char **local, sqz_erro
     char *here = NULL;
     int named = cli_text(c, "reader") != NULL, needed = named;
     mix_spec parts;
-    sqz_status s = named ? SQZ_OK : hub_mix(mix, &here, err);
+    sqz_status s = named ? SQZ_OK : cli_hub_mix(mix, &here, err);
     if (s) return s;
     if (!here) here = path_format("%s", mix);
     if (!needed && mix_parse(here, &parts, NULL) == SQZ_OK) {

@@ -20,13 +20,17 @@ void model_ref_free(model_ref *);
 /* Names of the hub; downloads show their progress and end at Ctrl-C.  `word` as a local folder
  * (malloc'd): itself when it is no name of the hub. */
 sqz_status cli_model_folder(const char *word, hub_want want, char **folder, sqz_error *err);
-/* A data set's spec with a name of the hub replaced by its folder (malloc'd). */
-sqz_status cli_hub_dataset(const char *spec, int for_calibration, char **local, sqz_error *err);
+/* A data set's spec with a name of the hub, or a task's name alone, replaced by its folder
+ * (malloc'd).  shots: examples before each row of a task, < 0 as the task says. */
+sqz_status cli_hub_dataset(const char *spec, int64_t shots, int for_calibration, char **local,
+                           sqz_error *err);
+/* The same for the parts of a calibration mix, A@2,B@1. */
+sqz_status cli_hub_mix(const char *mix, char **local, sqz_error *err);
 /* A spec of a file that only a data plugin can read, replaced by the rows that it made in a worker
  * (malloc'd).  This and what follows for commands with READER_OPTIONS. */
 sqz_status cli_readable(const cli *, const char *spec, char **local, sqz_error *err);
 /* Both, for a data set that is evaluated. */
-sqz_status cli_dataset(const cli *, const char *spec, char **local, sqz_error *err);
+sqz_status cli_dataset(const cli *, const char *spec, int64_t shots, char **local, sqz_error *err);
 /* Both, for the parts of a calibration mix, A@2,B@1. */
 sqz_status cli_calibration(const cli *, const char *mix, char **local, sqz_error *err);
 /* Progress, log and Ctrl-C of what reads data in a worker. */

@@ -34,7 +34,7 @@ static sqz_status add_datasets(const cli *c, overrides *o, sqz_error *err)
     for (int i = 0; i < n && !s; i++) {
         char *copy = path_format("%s", given[i]), *save = NULL, *local;
         for (char *w = strtok_r(copy, ",", &save); w && !s; w = strtok_r(NULL, ",", &save)) {
-            if ((s = cli_hub_dataset(w, 0, &local, err))) break;
+            if ((s = cli_hub_dataset(w, -1, 0, &local, err))) break;
             cJSON_AddItemToArray(all, cJSON_CreateString(local));
             free(local);
         }

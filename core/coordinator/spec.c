@@ -250,7 +250,7 @@ static char *find_split(const char *source, const char *path)
     if (folder_scan(path, &f, NULL)) return NULL;
     if (!dataset_open_with(source, &(dataset_options){.max_rows = 1}, &evaluated, NULL)) {
         const data_split *s = folder_calibration(&f, evaluated->config);
-        if (s && strcmp(s->name, evaluated->split) != 0)
+        if (s && evaluated->split && strcmp(s->name, evaluated->split) != 0)
             spec = path_format("%s:%s:%s", path, s->config, s->name);
     }
     dataset_close(evaluated);

@@ -19,6 +19,8 @@ from urllib.parse import unquote, urlsplit
 from common import DATA, MODEL, fresh
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CONVERTED, CONVERTED_COMMIT = "refs/convert/parquet", "76543210fedcba9876543210fedcba9876543210"
+TASKS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../golden/tasks")
 TOKEN = "hf_secretsecretsecret"
 
 
@@ -57,8 +59,9 @@ class Hub:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return server
 
-    def add(self, kind, repo, files, lfs=(".safetensors", ".parquet")):
-        self.repos[kind, repo] = {name: (data, name.endswith(lfs)) for name, data in files.items()}
+    def add(self, kind, repo, files, lfs=(".safetensors", ".parquet"), branch=""):
+        """branch: "" is main and every other name but the one that is given."""
+        self.repos[kind, repo + "@" + branch if branch else repo] = {name: (data, name.endswith(lfs)) for name, data in files.items()}
 
     def etag(self, data, lfs):
         return hashlib.sha256(data).hexdigest() if lfs else hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
@@ -102,8 +105,8 @@ class Hub:
         parts = parts[1:] if cached else parts
         parts = parts[1:] if parts[0] == "datasets" else parts
         repo, rev, name = "/".join(parts[:2]), parts[3], "/".join(parts[4:])
-        data, lfs = self.repos[kind, repo][name]
-        headers = {"X_Repo_Commit": COMMIT, "ETag": f'"{self.etag(data, lfs)}"'}
+        data, lfs = self.repos[kind, repo + "@" + CONVERTED if rev == CONVERTED_COMMIT else repo][name]
+        headers = {"X_Repo_Commit": rev if rev == CONVERTED_COMMIT else COMMIT, "ETag": f'"{self.etag(data, lfs)}"'}
         fault = self.fault(h.command, name)
         if fault and fault[0] == "status":
             return self.send(h, fault[1], b"no", **(fault[2] if len(fault) > 2 else {}))
@@ -125,10 +128,13 @@ class Hub:
             return self.send(h, 200, fault[1])
         if (kind, repo) not in self.repos or (repo in self.private and h.headers.get("Authorization") != f"Bearer {TOKEN}"):
             return self.send(h, 401, b"{}", X_Error_Code="RepoNotFound")
-        if rev not in ("main", "v1", "refs/pr/1", COMMIT):
+        commit, files = COMMIT, self.repos[kind, repo]
+        if rev == CONVERTED:
+            commit, files = CONVERTED_COMMIT, self.repos.get((kind, repo + "@" + rev))
+        if files is None or rev not in ("main", "v1", "refs/pr/1", COMMIT, CONVERTED):
             return self.send(h, 404, b"{}", X_Error_Code="RevisionNotFound")
-        siblings = [{"rfilename": n, "size": len(d)} for n, (d, _) in self.repos[kind, repo].items()]
-        self.send(h, 200, json.dumps({"id": repo, "sha": COMMIT, "siblings": siblings}).encode())
+        siblings = [{"rfilename": n, "size": len(d)} for n, (d, _) in files.items()]
+        self.send(h, 200, json.dumps({"id": repo, "sha": commit, "siblings": siblings}).encode())
 
     def answer_cdn(self, h, path):
         kind, owner, name, file = path.strip("/").split("/", 3)
@@ -341,12 +347,117 @@ class Test:
         assert "no data files" in self.run("eval", MODEL, "--dataset", "tiny/facts:zz:test", code=3)
         assert "none of that name" in self.run("eval", MODEL, "--dataset", "tiny/nothing", code=3)
 
+    def fetched(self):
+        """The files that were asked for."""
+        return sorted(s[2].split("/", 6)[6] for s in self.hub.seen if s[1] == "HEAD")
+
+    def result(self, spec, *more, **kw):
+        return json.loads(self.run("eval", MODEL, "--dataset", spec, *more, "--json", "-", **kw))["results"]
+
+    def same(self, a, b):
+        timing = ("seconds", "tokens_per_second")
+        a, b = ({k: v for k, v in x.items() if k not in timing} for x in (a, b))
+        assert a == b, (a, b)
+
+    def add_tasks(self):
+        rows = lambda task, split: read(os.path.join(TASKS, task, split + ".jsonl"))
+        self.lambada = rows("lambada_openai", "test")
+        self.hub.add("datasets", "EleutherAI/lambada_openai", {"data/lambada_test.jsonl": self.lambada, "data/lambada_test_de.jsonl": b'{"text": "ja"}\n', "lambada.py": b"x"})
+        arc = {f"ARC-Easy/{s}.jsonl": rows("arc_easy", s) for s in ("train", "test")}
+        self.hub.add("datasets", "allenai/ai2_arc", {**arc, "ARC-Challenge/test.jsonl": b"{}\n"})
+        self.hub.add("datasets", "Rowan/hellaswag", {"hellaswag.py": b"x"})
+        self.hub.add("datasets", "Rowan/hellaswag", {"default/validation/0000.jsonl": rows("hellaswag", "validation"), "default/train/0000.jsonl": b"{}\n"}, branch=CONVERTED)
+        mmlu = {f"us_foreign_policy/{s}-00000-of-00001.jsonl": rows("mmlu_us_foreign_policy", s) for s in ("test", "dev")}
+        self.hub.add("datasets", "cais/mmlu", mmlu)
+
+    def tasks(self):
+        """Tasks by their bare names: the splits they need, and no other file."""
+        self.add_tasks()
+        local = self.result("lambada_openai=" + os.path.join(TASKS, "lambada_openai/test.jsonl"))["lambada_openai"]
+        self.same(self.result("lambada_openai")["lambada_openai"], local)
+        assert self.fetched() == ["data/lambada_test.jsonl"], self.fetched()
+        home = self.home
+        self.same(self.result("lambada_openai", home=home)["lambada_openai"], local)
+        assert [s[1] for s in self.hub.seen] == ["GET"], self.hub.seen
+        self.same(self.result("lambada_openai", home=home, HF_HUB_OFFLINE="1")["lambada_openai"], local)
+        assert not self.hub.seen
+        self.plan(LIST=[("status", 503)] * 9)  # no server: the cache will do
+        self.same(self.result("lambada_openai", home=home)["lambada_openai"], local)
+        self.plan()
+        # examples come from the training split, which is wanted only with them
+        folder = os.path.join(TASKS, "arc_easy")
+        self.same(self.result("arc_easy")["arc_easy"], self.result("arc_easy=" + folder)["arc_easy"])
+        got = self.result("arc_easy", "--num-fewshot", "1", "--limit", "3")["arc_easy"]
+        assert self.fetched() == ["ARC-Easy/test.jsonl", "ARC-Easy/train.jsonl"], self.fetched()
+        self.same(got, self.result("arc_easy=" + folder, "--num-fewshot", "1", "--limit", "3")["arc_easy"])
+        # a script on the main branch: the hub's conversion
+        got = self.result("hellaswag")["hellaswag"]
+        assert self.fetched() == ["default/validation/0000.jsonl"], self.fetched()
+        assert read(os.path.join(self.cache, "datasets--Rowan--hellaswag/refs", CONVERTED)) == CONVERTED_COMMIT.encode()
+        self.same(self.result("hellaswag", home=self.home, SQZ_OFFLINE="1")["hellaswag"], got)
+        self.same(got, self.result("hellaswag=" + os.path.join(TASKS, "hellaswag"))["hellaswag"])
+        # a member of a group, and a group of which a member is missing
+        assert self.result("mmlu_us_foreign_policy", "--limit", "4")["mmlu_us_foreign_policy"]["n"] == 4
+        assert self.fetched() == ["us_foreign_policy/test-00000-of-00001.jsonl"], self.fetched()
+        assert "subset abstract_algebra" in self.run("eval", MODEL, "--dataset", "mmlu", code=3)
+        # a definition of the user's own, with a revision
+        own = os.path.join(self.folder, "own.json")
+        with open(own, "w") as f:
+            json.dump({"task": "own", "output_type": "loglikelihood", "dataset_path": "EleutherAI/lambada_openai", "test_split": "test", "doc_to_text": "", "doc_to_target": "{{text}}", "dataset_kwargs": {"revision": "v1", "data_files": {"test": "data/*_de.jsonl"}}, "metric_list": ["acc"]}, f)
+        assert self.result(own)["own"]["n"] == 1 and self.fetched() == ["data/lambada_test_de.jsonl"]
+
+    def task_faults(self):
+        self.add_tasks()
+        name, ask = "data/lambada_test.jsonl", ("eval", MODEL, "--dataset", "lambada_openai")
+        cases = {
+            "missing": ({f"HEAD|{name}": [("status", 404, {"X_Error_Code": "EntryNotFound"})]}, 3, "not found"),
+            "wrong hash": ({f"GET|{name}": [("bytes", b"x" * len(self.lambada))] * 9}, 7, "announced hash"),
+            "refused": ({"LIST": [("status", 401)]}, 3, "HF_TOKEN"),
+            "no server": ({"LIST": [("status", 503)] * 9}, 8, "503"),
+        }
+        for case, (faults, code, words) in cases.items():
+            self.plan(**faults)
+            said = self.run(*ask, code=code)
+            assert words in said and "lambada_openai=FILE" in said, (case, said)
+            self.clean("datasets--EleutherAI--lambada_openai")
+        self.plan()
+        self.hub.add("datasets", "EleutherAI/lambada_openai", {"lambada.py": b"x"})
+        assert "no data files" in self.run(*ask, code=3)
+        said = self.run(*ask, HF_HUB_OFFLINE="1", code=3)
+        assert "not (whole) in the cache" in said and not self.hub.seen, said
+        # the cache holds the test split only; offline its examples are missing
+        self.run("eval", MODEL, "--dataset", "arc_easy", "--limit", "1")
+        assert "not (whole) in the cache" in self.run("eval", MODEL, "--dataset", "arc_easy", "--num-fewshot", "2", home=self.home, HF_HUB_OFFLINE="1", code=3)
+
+    def elsewhere(self):
+        """Names where data is looked at, calibrates, or stands in a pipeline file."""
+        self.add_tasks()
+        said = json.loads(self.run("data", "stats", "tiny/facts", "--json", "-"))
+        assert sorted((s["subset"], s["split"]) for s in said["splits"]) == [("main", "test"), ("main", "train"), ("other", "test")], said
+        said = json.loads(self.run("data", "stats", "tiny/facts:main:train", "--against", "tiny/facts:other:test", "--json", "-"))
+        assert said["against"][0]["this"]["exact_rows"] == said["splits"][0]["rows"] > 0, said
+        assert self.run("data", "show", "arc_easy", "--rows", "1", "--as-text").startswith('"')
+        self.hub.add("datasets", "tiny/text", {"train.jsonl": read(os.path.join(DATA, "calib.jsonl"))})
+        out = os.path.join(self.folder, "q")
+        said = json.loads(self.run("quantize", MODEL, "--method", "gptq", "--calibration", "arc_easy@1,tiny/facts:main:train@1", "--against", "arc_easy", "--samples", "4", "--seq-len", "64", "--output", out, "--json", "-"))
+        assert self.fetched() == ["ARC-Easy/test.jsonl", "ARC-Easy/train.jsonl", "main/train.jsonl"], self.fetched()
+        assert said["calibration"]["tokens"] == 256, said["calibration"]
+        config = os.path.join(self.folder, "pipeline.json")
+        with open(config, "w") as f:
+            json.dump({"model": "tiny/arith", "dataset": [{"source": "arc_easy", "limit": 4}, {"source": "mine=tiny/facts:main:test", "limit": 4}], "calibration": {"source": "tiny/text", "samples": 2, "seq_len": 64}, "budget": {"trials": 1}}, f)
+        run = os.path.join(self.folder, "run")
+        self.run("run", "--config", config, "--output", run, "--yes", "--quiet")
+        trials = [json.loads(line) for line in open(os.path.join(run, "trials.jsonl"))]
+        assert trials and all(t["outcome"] == "ok" for t in trials), trials
+        datasets = json.load(open(os.path.join(run, "run.json")))["config_full"]["dataset"]
+        assert [d["source"].split("=")[0] for d in datasets] == ["arc_easy", "mine"] and all(os.path.exists(d["source"].split("=")[1].split(":")[0]) for d in datasets), datasets
+
 
 def main():
     sqz, folder = os.path.abspath(sys.argv[1]), sys.argv[2]
     fresh(folder)
     t = Test(sqz, os.path.abspath(folder))
-    names = sys.argv[3:] or ["layout", "weights", "faults", "resumed", "together", "refused", "datasets"]
+    names = sys.argv[3:] or ["layout", "weights", "faults", "resumed", "together", "refused", "datasets", "tasks", "task_faults", "elsewhere"]
     for name in names:
         begin = time.time()
         t.plan()

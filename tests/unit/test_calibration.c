@@ -228,6 +228,15 @@ START_TEST(mix_texts)
     static const char *const wrong[] = {"", "a,,b", "a@", "a@0", "a@-1", "a@nan", "a@inf", "a@1x"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         ck_assert_msg(mix_parse(wrong[i], &m, &err) == ERR_USAGE, "%s", wrong[i]);
+    /* a folder that is here, with its split: @ and , behind it are the mix's */
+    char *folders = path_format("%s:train@2,x=%s:main:train@3", scratch, scratch);
+    ck_assert_int_eq(mix_parse(folders, &m, &err), SQZ_OK);
+    ck_assert_int_eq(m.n, 2);
+    ck_assert(m.weights[0] == 2 && m.weights[1] == 3);
+    ck_assert_str_eq(strchr(m.specs[0], ':'), ":train");
+    ck_assert_str_eq(strchr(m.specs[1], ':'), ":main:train");
+    mix_free(&m);
+    free(folders);
     dataset_close(open_text("odd@2,name.txt", "text")); /* a path may look like a mix */
     char *path = path_format("%s/odd@2,name.txt", scratch);
     ck_assert_int_eq(mix_parse(path, &m, &err), SQZ_OK);

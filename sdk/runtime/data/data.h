@@ -124,6 +124,7 @@ typedef struct mix_spec {
     double *weights;
     int64_t n;
 } mix_spec;
+int mix_is_one(const char *text); /* a data set that is here, whatever @ and , are in its path */
 sqz_status mix_parse(const char *text, mix_spec *out, sqz_error *err);
 void mix_free(mix_spec *);
 #endif

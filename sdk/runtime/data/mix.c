@@ -25,12 +25,22 @@ static int add_part(mix_spec *m, const char *text, size_t n, double weight)
     return 1;
 }
 
+int mix_is_one(const char *text)
+{
+    char *path = dataset_path(text);
+    const char *found = path ? strstr(text, path) : NULL;
+    /* Behind a folder's colon @ and , are the mix's: FOLDER:train@2 has a weight. */
+    int one = found && !strpbrk(found + strlen(path), "@,");
+    free(path);
+    return one;
+}
+
 static int is_data_set(const char *text, size_t n)
 {
-    char *copy = strndup(text, n), *path = copy ? dataset_path(copy) : NULL;
+    char *copy = strndup(text, n);
+    int one = copy && mix_is_one(copy);
     free(copy);
-    free(path);
-    return path != NULL;
+    return one;
 }
 
 /* One part, [p, p + n); *used = it was understood. */

@@ -4,6 +4,7 @@
 #include "hub/parts.h"
 #include "io/disk.h"
 #include "io/file.h"
+#include <fnmatch.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,11 +89,19 @@ static sqz_status check_weights(const cJSON *siblings, const hub_repo *repo, sqz
 
 /* ---- which files of a data set --------------------------------------------------------------- */
 
+/* One part and how its files are told: by the pattern where any file matches it, else by the
+ * split's name where that picks any. */
+typedef struct choice {
+    hub_part part;
+    data_format format; /* the one that is taken */
+    int by_pattern, by_split;
+} choice;
+
 typedef struct selection {
-    hub_want want; /* of a model */
-    const char *config, *split;
-    data_format format; /* the one that is taken of a data set */
-    int by_split;
+    hub_want want;   /* of a model */
+    choice *choices; /* of a data set */
+    int n_choices;
+    int none; /* out: the data set holds no files that can be read */
 } selection;
 
 /* The subset that a path says: its first folder that is neither "data" nor a split. */
@@ -119,8 +128,9 @@ static int names_split(const char *path, const char *split)
     return 0;
 }
 
-static int is_data_file(const char *path, const selection *s)
+static int is_data_file(const char *path, const choice *s)
 {
+    const char *config = s->part.config;
     const char *base = strrchr(path, '/');
     base = base ? base + 1 : path;
     data_format f = format_of(path);
@@ -128,25 +138,52 @@ static int is_data_file(const char *path, const selection *s)
         !strcmp(base, "dataset_dict.json") || !strncmp(base, "LICENSE", 7) ||
         !strncmp(base, "README", 6))
         return 0;
-    if (s->config && strcmp(s->config, "default") != 0 && !names_config(path, s->config)) return 0;
-    return !s->by_split || names_split(path, s->split);
+    if (s->by_pattern) return fnmatch(s->part.pattern, path, FNM_PATHNAME | FNM_PERIOD) == 0;
+    if (config && strcmp(config, "default") != 0 && !names_config(path, config)) return 0;
+    return !s->by_split || names_split(path, s->part.split);
 }
 
-/* One format is enough; the split's name picks files where it picks any. */
-static sqz_status settle(const cJSON *siblings, const hub_repo *repo, selection *s, sqz_error *err)
+/* One format is enough. */
+static int find_format(const cJSON *siblings, choice *s)
 {
     const cJSON *f;
-    for (s->by_split = s->split != NULL; s->by_split >= 0; s->by_split--) {
-        s->format = FORMAT_NONE;
-        cJSON_ArrayForEach(f, siblings)
-        {
-            const char *path = json_str(f, "rfilename", "");
-            if (is_data_file(path, s) && format_of(path) < s->format) s->format = format_of(path);
-        }
-        if (s->format != FORMAT_NONE) return SQZ_OK;
+    s->format = FORMAT_NONE;
+    cJSON_ArrayForEach(f, siblings)
+    {
+        const char *path = json_str(f, "rfilename", "");
+        if (is_data_file(path, s) && format_of(path) < s->format) s->format = format_of(path);
     }
-    return err_set(err, ERR_MODEL, "data set \"%s\": holds no data files%s%s that sqz reads",
-                   repo->id, s->config ? " of subset " : "", s->config ? s->config : "");
+    return s->format != FORMAT_NONE;
+}
+
+static int settle(const cJSON *siblings, choice *s)
+{
+    s->by_pattern = s->part.pattern != NULL;
+    if (s->by_pattern && find_format(siblings, s)) return 1;
+    s->by_pattern = 0;
+    for (s->by_split = s->part.split != NULL; s->by_split >= 0; s->by_split--)
+        if (find_format(siblings, s)) return 1;
+    return 0;
+}
+
+static sqz_status settle_all(const cJSON *siblings, const hub_repo *repo, selection *s,
+                             sqz_error *err)
+{
+    for (int i = 0; i < s->n_choices; i++) {
+        const char *config = s->choices[i].part.config;
+        if (settle(siblings, &s->choices[i])) continue;
+        s->none = 1;
+        return err_set(err, ERR_MODEL, "data set \"%s\": holds no data files%s%s that sqz reads",
+                       repo->id, config ? " of subset " : "", config ? config : "");
+    }
+    return SQZ_OK;
+}
+
+static int is_wanted_data(const char *path, const selection *s)
+{
+    for (int i = 0; i < s->n_choices; i++)
+        if (is_data_file(path, &s->choices[i]) && format_of(path) == s->choices[i].format) return 1;
+    return 0;
 }
 
 /* ---- the list -------------------------------------------------------------------------------- */
@@ -179,13 +216,13 @@ static sqz_status choose(const cJSON *root, const hub_repo *repo, selection *s, 
     memcpy(l->commit, commit, 41);
     sqz_status st = SQZ_OK;
     if (repo->dataset)
-        st = settle(siblings, repo, s, err);
+        st = settle_all(siblings, repo, s, err);
     else if (s->want == HUB_MODEL)
         st = check_weights(siblings, repo, err);
     cJSON_ArrayForEach(f, siblings)
     {
         const char *path = json_str(f, "rfilename", "");
-        int wanted = repo->dataset ? is_data_file(path, s) && format_of(path) == s->format
+        int wanted = repo->dataset ? is_wanted_data(path, s)
                                    : is_model_file(path, s->want) && !is_second_copy(path);
         if (st) break;
         if (wanted) st = add_file(l, f, repo, err);
@@ -265,13 +302,27 @@ static sqz_status get_files(const hub_place *p, const hub_repo *repo, const list
     return s ? s : hub_write_ref(p, repo, l->commit, err);
 }
 
-/* Has a snapshot of the cache what is wanted?  For a data set, any file of the selection. */
+static int snapshot_has_part(const char *folder, const hub_part *part)
+{
+    data_folder all;
+    const data_split *found = NULL;
+    if (!part->config && !part->split && !part->pattern) return 1; /* any files will do */
+    if (folder_scan(folder, &all, NULL)) return 0;
+    if (part->pattern) folder_match(&all, part->pattern, part->split, &found, NULL);
+    int ok = found || !folder_find(&all, part->config, part->split, &found, NULL);
+    folder_free(&all);
+    return ok;
+}
+
+/* Has a snapshot of the cache what is wanted? */
 static int snapshot_serves(const char *folder, const hub_repo *repo, const selection *s)
 {
     static const char *const weights[] = {"model.safetensors", "model.safetensors.index.json"};
     char *config = path_format("%s/config.json", folder);
     int ok = path_is_dir(folder) && (repo->dataset || path_exists(config));
     free(config);
+    for (int i = 0; ok && i < s->n_choices; i++)
+        ok = snapshot_has_part(folder, &s->choices[i].part);
     if (!ok || repo->dataset || s->want < HUB_MODEL) return ok;
     ok = 0;
     for (int i = 0; i < 2; i++) {
@@ -282,41 +333,65 @@ static int snapshot_serves(const char *folder, const hub_repo *repo, const selec
     return ok;
 }
 
+/* The branch to which the hub converts data sets that are scripts or other formats. */
+static int is_converted(const hub_repo *repo, hub_repo *converted)
+{
+    *converted = *repo;
+    snprintf(converted->revision, sizeof converted->revision, "refs/convert/parquet");
+    return repo->dataset && !strcmp(repo->revision, "main");
+}
+
 static sqz_status from_cache(const hub_place *p, const hub_repo *repo, const selection *s,
                              char **folder, sqz_error *err)
 {
     char commit[41];
+    hub_repo converted;
     char *path = hub_cached_commit(p, repo, commit) ? hub_snapshot(p, commit) : NULL;
     if (path && snapshot_serves(path, repo, s)) {
         *folder = path;
         return SQZ_OK;
     }
     free(path);
+    if (is_converted(repo, &converted) && !from_cache(p, &converted, s, folder, NULL))
+        return SQZ_OK;
     return err_set(err, ERR_MODEL,
                    "%s \"%s\": is not (whole) in the cache %s, and the network is not used "
                    "(HF_HUB_OFFLINE or SQZ_OFFLINE is set)",
                    repo->dataset ? "data set" : "model", repo->id, p->cache);
 }
 
+/* From the server; the converted branch where the main one has nothing to read. */
+static sqz_status from_hub(const hub_place *p, const hub_repo *repo, selection *s,
+                           const hub_hooks *hooks, char **folder, sqz_error *err)
+{
+    listing l = {0};
+    hub_repo converted;
+    sqz_status st = list_files(p, repo, s, hooks, &l, err);
+    if (!st) st = get_files(p, repo, &l, hooks, err);
+    if (!st) *folder = hub_snapshot(p, l.commit);
+    listing_free(&l);
+    if (st && s->none && is_converted(repo, &converted)) {
+        sqz_error why = {0};
+        sqz_status second = from_hub(p, &converted, s, hooks, folder, &why);
+        if (!second || second == SQZ_E_CANCELLED || second == ERR_STORAGE) {
+            if (second) *err = why;
+            st = second;
+        }
+    }
+    return st;
+}
+
 static sqz_status obtain(const hub_repo *repo, selection *s, const hub_hooks *hooks, char **folder,
                          sqz_error *err)
 {
     hub_place p;
-    listing l = {0};
     sqz_error own = {0};
     if (!err) err = &own;
     sqz_status st = hub_place_open(repo, &p, err);
     if (st) return st;
-    if (p.offline) {
-        st = from_cache(&p, repo, s, folder, err);
-        hub_place_free(&p);
-        return st;
-    }
-    st = list_files(&p, repo, s, hooks, &l, err);
-    if (!st) st = get_files(&p, repo, &l, hooks, err);
-    if (!st) {
-        *folder = hub_snapshot(&p, l.commit);
-    } else if (st == ERR_REMOTE) { /* no network: what the cache has is as good as offline */
+    st = p.offline ? from_cache(&p, repo, s, folder, err)
+                   : from_hub(&p, repo, s, hooks, folder, err);
+    if (st == ERR_REMOTE) { /* no network: what the cache has is as good as offline */
         sqz_error why = *err;
         if (from_cache(&p, repo, s, folder, NULL) == SQZ_OK) {
             char *text =
@@ -328,7 +403,6 @@ static sqz_status obtain(const hub_repo *repo, selection *s, const hub_hooks *ho
             *err = why;
         }
     }
-    listing_free(&l);
     hub_place_free(&p);
     return st;
 }
@@ -344,6 +418,17 @@ sqz_status hub_model(const char *name, hub_want want, const hub_hooks *hooks, ch
 }
 
 /* ---- data sets ------------------------------------------------------------------------------- */
+
+sqz_status hub_data_files(const hub_repo *repo, const hub_part *parts, int n,
+                          const hub_hooks *hooks, char **folder, sqz_error *err)
+{
+    selection s = {.choices = calloc((size_t)n, sizeof *s.choices), .n_choices = n};
+    if (!s.choices) return err_set(err, SQZ_E_NOMEM, "data set \"%s\": no memory", repo->id);
+    for (int i = 0; i < n; i++) s.choices[i].part = parts[i];
+    sqz_status st = obtain(repo, &s, hooks, folder, err);
+    free(s.choices);
+    return st;
+}
 
 /* Splits [NAME=]owner/name[@rev][:config[:split]]; the parts point into `copy`. */
 static int parse_dataset(const char *spec, char *copy, size_t room, const char **name,
@@ -377,7 +462,7 @@ int hub_is_dataset(const char *spec)
 }
 
 /* The spec of the local folder; a subset without a split gets the usual one. */
-static sqz_status local_spec(const char *name, const char *folder, const selection *s,
+static sqz_status local_spec(const char *name, const char *folder, const hub_part *s,
                              int for_calibration, char **out, sqz_error *err)
 {
     data_folder all = {0};
@@ -408,14 +493,14 @@ sqz_status hub_dataset(const char *spec, int for_calibration, const hub_hooks *h
     if (!parse_dataset(spec, copy, sizeof copy, &name, &repo, &config, &split))
         return err_set(err, ERR_USAGE, "\"%s\": no name of the form owner/name[:subset[:split]]",
                        spec);
-    selection s = {.config = config, .split = split};
+    hub_part s = {.config = config, .split = split};
     const char *meaning = config && !split ? split_meaning(config) : NULL;
     if (meaning && (!strcmp(meaning, "train") || !strcmp(meaning, "validation") ||
                     !strcmp(meaning, "test") || !strcmp(meaning, "calibration"))) {
         s.split = config; /* owner/name:test */
         s.config = NULL;
     }
-    sqz_status st = obtain(&repo, &s, hooks, &folder, err);
+    sqz_status st = hub_data_files(&repo, &s, 1, hooks, &folder, err);
     if (!st)
         st = local_spec(name ? name : strrchr(repo.id, '/') + 1, folder, &s, for_calibration, local,
                         err);

@@ -24,6 +24,12 @@ sqz_status hub_model(const char *name, hub_want, const hub_hooks *, char **folde
  * in the cache.  NAME= in front is kept. */
 sqz_status hub_dataset(const char *spec, int for_calibration, const hub_hooks *, char **local,
                        sqz_error *err);
+/* A task (task/task.h) by its bare name, or its definition's path, as NAME=FOLDER (malloc'd) with
+ * the files of the splits it needs in the cache: those that are measured and its examples', or its
+ * training rows for a calibration.  shots < 0: as many as the task says.  One that names no
+ * repository, or files of its own, stays as it is. */
+sqz_status hub_task(const char *name, int64_t shots, int for_calibration, const hub_hooks *,
+                    char **local, sqz_error *err);
 /* Has a data set's spec that form, and is no file or folder of that name here? */
 int hub_is_dataset(const char *spec);
 #endif

@@ -39,6 +39,16 @@ sqz_status hub_write_ref(const hub_place *, const hub_repo *, const char *commit
 sqz_status hub_link(const hub_place *, const char *commit, const char *path, const char *etag,
                     sqz_error *err);
 
+/* What is wanted of a data set's files. */
+typedef struct hub_part {
+    const char *config, *split; /* NULL: any */
+    const char *pattern;        /* of their paths (fnmatch), NULL: by their usual names */
+} hub_part;
+/* The files of all parts, from the cache or downloaded; *folder (malloc'd) holds them.  Where the
+ * main branch has nothing that can be read, the hub's own conversion to Parquet is taken. */
+sqz_status hub_data_files(const hub_repo *, const hub_part *, int n, const hub_hooks *,
+                          char **folder, sqz_error *err);
+
 /* ---- exchanges ------------------------------------------------------------------------------- */
 typedef struct hub_answer {
     long status;
