@@ -73,7 +73,7 @@ typedef struct held_form { /* of one module */
 
 typedef struct forms {
     held_form *held;
-    int64_t n;
+    int64_t n, last;    /* last: the one that was found last */
     registry *registry; /* artifact */
     held_object **open; /* [n_open] objects in use, and the last one that was */
     int n_open;
@@ -216,10 +216,16 @@ static int load_format(forms *f, held_form *h, sqz_error *err)
     return got;
 }
 
+/* Linears are asked for in their order: the search begins where the last one ended, which for the
+ * thousands of a model with experts matters. */
 static held_form *find_held(forms *f, const char *module)
 {
-    for (int64_t i = 0; i < f->n; i++)
-        if (strcmp(f->held[i].module, module) == 0) return &f->held[i];
+    for (int64_t k = 0; k < f->n; k++) {
+        int64_t i = (f->last + k) % f->n;
+        if (strcmp(f->held[i].module, module) != 0) continue;
+        f->last = i;
+        return &f->held[i];
+    }
     return NULL;
 }
 

@@ -4,6 +4,7 @@
  * readers. */
 #include "tokenizer/from_pieces.h"
 #include "tokenizer/load.h"
+#include "tokenizer/merges.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,75 +35,6 @@ static sqz_status add_pieces(const maker *k)
     return st;
 }
 
-/* ---- merges -------------------------------------------------------------------------------------
- */
-
-typedef struct merge {
-    int32_t id, left, right; /* what it makes, of what */
-    int32_t chars;           /* of the left side */
-} merge;
-
-typedef struct merge_list {
-    merge *at;
-    int64_t n, room;
-} merge_list;
-
-static int merges_add(merge_list *m, merge one)
-{
-    if (m->n == m->room) {
-        int64_t room = m->room ? 2 * m->room : 1024;
-        merge *more = realloc(m->at, (size_t)room * sizeof *more);
-        if (!more) return 0;
-        m->at = more;
-        m->room = room;
-    }
-    m->at[m->n++] = one;
-    return 1;
-}
-
-/* Every cut of the piece into two pieces. */
-static sqz_status cut_piece(const maker *k, int32_t id, merge_list *out)
-{
-    enum { MAX_PIECE = 512 }; /* keeps hostile files from hours of cutting */
-    const vocab *v = k->l.t->model.vocab;
-    const piece_entry *p = &k->list->pieces[id];
-    int32_t chars = 0;
-    if (p->n > MAX_PIECE)
-        return err_set(k->l.err, ERR_MODEL, "%s: piece %d has %lld bytes; at most %d",
-                       k->list->file, (int)id, (long long)p->n, MAX_PIECE);
-    for (int64_t i = 1; i < p->n; i++) {
-        if (((uint8_t)p->text[i] & 0xC0) == 0x80) continue;
-        chars++;
-        int32_t left = vocab_find(v, p->text, i);
-        int32_t right = left < 0 ? -1 : vocab_find(v, p->text + i, p->n - i);
-        if (right >= 0 && !merges_add(out, (merge){id, left, right, chars}))
-            return load_no_memory(&k->l);
-    }
-    return SQZ_OK;
-}
-
-/* Smaller ids first; of one piece the shorter left side. */
-static int by_id(const void *a, const void *b)
-{
-    const merge *x = a, *y = b;
-    if (x->id != y->id) return x->id < y->id ? -1 : 1;
-    return x->chars < y->chars ? -1 : x->chars > y->chars;
-}
-
-static sqz_status make_merges(const maker *k)
-{
-    merge_list m = {0};
-    sqz_status st = SQZ_OK;
-    for (int64_t id = 0; id < k->list->n && st == SQZ_OK; id++) st = cut_piece(k, (int32_t)id, &m);
-    if (st == SQZ_OK && m.n) qsort(m.at, (size_t)m.n, sizeof *m.at, by_id);
-    for (int64_t i = 0; i < m.n && st == SQZ_OK; i++) {
-        const piece_entry *a = &k->list->pieces[m.at[i].left], *b = &k->list->pieces[m.at[i].right];
-        st = bpe_add_merge(k->l.t->model.bpe, a->text, a->n, b->text, b->n, k->l.err);
-    }
-    free(m.at);
-    return st;
-}
-
 /* ---- the model ----------------------------------------------------------------------------------
  */
 
@@ -114,6 +46,19 @@ static sqz_status make_unigram(const maker *k)
     for (int64_t i = 0; i < k->list->n; i++) scores[i] = (double)k->list->pieces[i].score;
     return unigram_new(m->vocab, scores, k->list->unk, k->list->byte_fallback, &m->unigram,
                        k->l.err);
+}
+
+static sqz_status make_merges(const maker *k)
+{
+    merge_list m;
+    sqz_status st =
+        merges_find(k->l.t->model.vocab, k->list->pieces, k->list->n, MERGES_BY_ID, &m, k->l.err);
+    for (int64_t i = 0; i < m.n && st == SQZ_OK; i++) {
+        const piece_entry *a = &k->list->pieces[m.at[i].left], *b = &k->list->pieces[m.at[i].right];
+        st = bpe_add_merge(k->l.t->model.bpe, a->text, a->n, b->text, b->n, k->l.err);
+    }
+    free(m.at);
+    return st;
 }
 
 static sqz_status make_bpe(const maker *k)

@@ -7,27 +7,18 @@
  * and refused by name: bert, t5, rwkv and other kinds. */
 #include "tokenizer/gguf_tokenizer.h"
 #include "json/json.h"
-#include "tokenizer/pieces.h"
+#include "tokenizer/merges.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER, TYPE_UNUSED, TYPE_BYTE };
-enum { MAX_TOKENS = 1 << 24, MAX_PIECE = 4096 };
-
-typedef struct token {
-    const char *text; /* in the file, not terminated */
-    int64_t n;
-    int32_t type;
-    float score;
-} token;
+enum { MAX_TOKENS = 1 << 22, MAX_TEXT = 4096 };
 
 typedef struct vocabulary {
     const gguf_file *f;
-    token *tokens; /* [n] by id */
+    piece_entry *tokens; /* [n] by id; their text lies in the file */
     int64_t n;
-    int32_t *slots; /* hash table of ids, -1 = free */
-    int64_t mask;
+    vocab *ids;
     text_buffer out;
     sqz_error *err;
 } vocabulary;
@@ -35,7 +26,7 @@ typedef struct vocabulary {
 static void vocabulary_free(vocabulary *v)
 {
     free(v->tokens);
-    free(v->slots);
+    vocab_free(v->ids);
 }
 
 /* ---- reading the lists ----------------------------------------------------------------------- */
@@ -45,40 +36,14 @@ static const gguf_entry *array_of(const gguf_file *f, const char *key, int32_t e
     return e && e->type == GGUF_ARRAY && e->element == element ? e : NULL;
 }
 
-static uint64_t hash_of(const char *p, int64_t n)
-{
-    uint64_t h = 1469598103934665603ull;
-    for (int64_t i = 0; i < n; i++) h = (h ^ (uint8_t)p[i]) * 1099511628211ull;
-    return h ^ h >> 29;
-}
-
-static int32_t find_token(const vocabulary *v, const char *p, int64_t n)
-{
-    for (int64_t s = (int64_t)hash_of(p, n) & v->mask; v->slots[s] >= 0; s = (s + 1) & v->mask) {
-        const token *t = &v->tokens[v->slots[s]];
-        if (t->n == n && !memcmp(t->text, p, (size_t)n)) return v->slots[s];
-    }
-    return -1;
-}
-
 static sqz_status index_tokens(vocabulary *v)
 {
-    int64_t room = 64;
-    while (room < 2 * v->n) room *= 2;
-    v->slots = malloc((size_t)room * sizeof *v->slots);
-    if (!v->slots) return err_set(v->err, SQZ_E_NOMEM, "%s: no memory for its tokens", v->f->path);
-    memset(v->slots, 0xFF, (size_t)room * sizeof *v->slots);
-    v->mask = room - 1;
-    for (int64_t i = 0; i < v->n; i++) {
-        const token *t = &v->tokens[i];
-        if (find_token(v, t->text, t->n) >= 0)
-            return err_set(v->err, ERR_MODEL, "%s: token %lld, \"%.*s\", is there twice",
-                           v->f->path, (long long)i, (int)(t->n > 60 ? 60 : t->n), t->text);
-        int64_t s = (int64_t)hash_of(t->text, t->n) & v->mask;
-        while (v->slots[s] >= 0) s = (s + 1) & v->mask;
-        v->slots[s] = (int32_t)i;
-    }
-    return SQZ_OK;
+    v->ids = vocab_new(v->f->path);
+    if (!v->ids) return err_set(v->err, SQZ_E_NOMEM, "%s: no memory for its tokens", v->f->path);
+    sqz_status st = SQZ_OK;
+    for (int64_t i = 0; i < v->n && !st; i++)
+        st = vocab_add(v->ids, v->tokens[i].text, v->tokens[i].n, i, v->err);
+    return st;
 }
 
 static sqz_status read_tokens(const gguf_file *f, vocabulary *v, sqz_error *err)
@@ -99,14 +64,14 @@ static sqz_status read_tokens(const gguf_file *f, vocabulary *v, sqz_error *err)
     if (!v->tokens) return err_set(err, SQZ_E_NOMEM, "%s: no memory for its tokens", f->path);
     const uint8_t *at = texts->at;
     for (int64_t i = 0; i < v->n; i++) {
-        token *t = &v->tokens[i];
+        piece_entry *t = &v->tokens[i];
         gguf_next_string(&at, &t->text, &t->n);
-        t->type = types ? (int32_t)gguf_element(types, i) : TYPE_NORMAL;
+        t->kind = types ? (int32_t)gguf_element(types, i) : PIECE_NORMAL;
         double score = scores ? gguf_element(scores, i) : 0;
         t->score = isfinite(score) ? (float)score : 0;
-        if (t->n > MAX_PIECE || utf8_check(t->text, t->n) >= 0 || memchr(t->text, 0, (size_t)t->n))
+        if (t->n > MAX_TEXT || utf8_check(t->text, t->n) >= 0 || memchr(t->text, 0, (size_t)t->n))
             return err_set(err, ERR_MODEL, "%s: token %lld is not UTF-8 text of at most %d bytes",
-                           f->path, (long long)i, MAX_PIECE);
+                           f->path, (long long)i, MAX_TEXT);
     }
     return index_tokens(v);
 }
@@ -143,13 +108,13 @@ static void put_number(vocabulary *v, int64_t n)
     put(v, text);
 }
 
-static int is_added(const token *t)
+static int is_added(const piece_entry *t)
 {
-    return t->type == TYPE_CONTROL || t->type == TYPE_USER || t->type == TYPE_UNKNOWN;
+    return t->kind == PIECE_CONTROL || t->kind == PIECE_USER_DEFINED || t->kind == PIECE_UNKNOWN;
 }
 
 /* Phi-3's converter loses that its tokens swallow the spaces after them. */
-static int swallows(const vocabulary *v, const token *t)
+static int swallows(const vocabulary *v, const piece_entry *t)
 {
     static const char *const plain[] = {"<unk>", "<s>", "<|endoftext|>"};
     char *arch = gguf_string(v->f, "general.architecture");
@@ -165,7 +130,7 @@ static void put_added(vocabulary *v, int may_swallow)
     int n = 0;
     put(v, "\"added_tokens\":[");
     for (int64_t i = 0; i < v->n; i++) {
-        const token *t = &v->tokens[i];
+        const piece_entry *t = &v->tokens[i];
         if (!is_added(t) || !t->n) continue;
         put(v, n++ ? ",\n{\"id\":" : "\n{\"id\":");
         put_number(v, i);
@@ -174,7 +139,7 @@ static void put_added(vocabulary *v, int may_swallow)
         put(v, ",\"single_word\":false,\"lstrip\":false,\"rstrip\":");
         put(v, may_swallow && swallows(v, t) ? "true" : "false");
         put(v, ",\"normalized\":false,\"special\":");
-        put(v, t->type == TYPE_USER ? "false}" : "true}");
+        put(v, t->kind == PIECE_USER_DEFINED ? "false}" : "true}");
     }
     put(v, "],\n");
 }
@@ -185,8 +150,8 @@ static void put_vocab(vocabulary *v, int with_added)
     int n = 0;
     put(v, "\"vocab\":{");
     for (int64_t i = 0; i < v->n; i++) {
-        const token *t = &v->tokens[i];
-        if (t->type == TYPE_UNUSED || !t->n || (is_added(t) && !with_added)) continue;
+        const piece_entry *t = &v->tokens[i];
+        if (t->kind == PIECE_UNUSED || !t->n || (is_added(t) && !with_added)) continue;
         put(v, n++ ? ",\n" : "\n");
         put_string(v, t->text, t->n);
         put(v, ":");
@@ -196,13 +161,13 @@ static void put_vocab(vocabulary *v, int with_added)
 }
 
 /* ---- the ends of a text ---------------------------------------------------------------------- */
-static const token *special_token(const vocabulary *v, const char *key)
+static const piece_entry *special_token(const vocabulary *v, const char *key)
 {
     int64_t id = gguf_int(v->f, key, -1);
     return id >= 0 && id < v->n ? &v->tokens[id] : NULL;
 }
 
-static void put_end(vocabulary *v, const token *t, int n)
+static void put_end(vocabulary *v, const piece_entry *t, int n)
 {
     if (n) put(v, ",");
     put(v, "{\"SpecialToken\":{\"id\":");
@@ -212,8 +177,8 @@ static void put_end(vocabulary *v, const token *t, int n)
 
 static void put_template(vocabulary *v, int adds_bos)
 {
-    const token *bos = special_token(v, "tokenizer.ggml.bos_token_id");
-    const token *eos = special_token(v, "tokenizer.ggml.eos_token_id"), *ends[2];
+    const piece_entry *bos = special_token(v, "tokenizer.ggml.bos_token_id");
+    const piece_entry *eos = special_token(v, "tokenizer.ggml.eos_token_id"), *ends[2];
     int n = 0;
     if (!gguf_bool(v->f, "tokenizer.ggml.add_bos_token", adds_bos)) bos = NULL;
     if (!gguf_bool(v->f, "tokenizer.ggml.add_eos_token", 0)) eos = NULL;
@@ -244,58 +209,16 @@ static void put_template(vocabulary *v, int adds_bos)
 }
 
 /* ---- SentencePiece BPE ----------------------------------------------------------------------- */
-typedef struct merge {
-    int32_t piece, left; /* ids */
-    int64_t cut;         /* bytes of the left part */
-    float score;
-} merge;
-
-/* Best score first; then as the vocabulary lists the pieces; of one piece the longest left part. */
-static int better(const void *a, const void *b)
-{
-    const merge *x = a, *y = b;
-    if (x->score != y->score) return x->score > y->score ? -1 : 1;
-    if (x->piece != y->piece) return x->piece < y->piece ? -1 : 1;
-    return x->cut > y->cut ? -1 : x->cut < y->cut;
-}
-
-static sqz_status find_merges(const vocabulary *v, merge **out, int64_t *n_out)
-{
-    merge *list = NULL;
-    int64_t n = 0, room = 0;
-    for (int64_t i = 0; i < v->n; i++) {
-        const token *t = &v->tokens[i];
-        if (t->type != TYPE_NORMAL) continue;
-        for (int64_t cut = 1; cut < t->n; cut++) {
-            if (((unsigned char)t->text[cut] & 0xC0) == 0x80) continue; /* inside a character */
-            int32_t left = find_token(v, t->text, cut);
-            if (left < 0 || find_token(v, t->text + cut, t->n - cut) < 0) continue;
-            if (n == room) {
-                room = room ? 2 * room : 1 << 16;
-                merge *more = realloc(list, (size_t)room * sizeof *more);
-                if (!more) {
-                    free(list);
-                    return err_set(v->err, SQZ_E_NOMEM, "%s: no memory for its merges", v->f->path);
-                }
-                list = more;
-            }
-            list[n++] = (merge){(int32_t)i, left, cut, t->score};
-        }
-    }
-    if (n) qsort(list, (size_t)n, sizeof *list, better);
-    *out = list;
-    *n_out = n;
-    return SQZ_OK;
-}
-
 static sqz_status put_sentencepiece(vocabulary *v)
 {
-    merge *merges = NULL;
-    int64_t n = 0;
+    merge_list merges;
     int prefix = gguf_bool(v->f, "tokenizer.ggml.add_space_prefix", 1);
-    const token *unk = special_token(v, "tokenizer.ggml.unknown_token_id");
-    sqz_status st = find_merges(v, &merges, &n);
-    if (st) return st;
+    const piece_entry *unk = special_token(v, "tokenizer.ggml.unknown_token_id");
+    sqz_status st = merges_find(v->ids, v->tokens, v->n, MERGES_BY_SCORE, &merges, v->err);
+    if (st) {
+        free(merges.at);
+        return st;
+    }
     put(v, "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\n");
     put_added(v, 1);
     put(v, "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[");
@@ -314,20 +237,21 @@ static sqz_status put_sentencepiece(vocabulary *v)
         put(v, "null");
     put(v, ",\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,\"fuse_unk\":true,"
            "\"byte_fallback\":");
-    put(v, find_token(v, "<0x00>", 6) >= 0 ? "true" : "false");
+    put(v, vocab_find_byte(v->ids, 0) >= 0 ? "true" : "false");
     put(v, ",\"ignore_merges\":false,\n");
     put_vocab(v, 1);
     put(v, ",\n\"merges\":[");
-    for (int64_t i = 0; i < n; i++) {
-        const token *t = &v->tokens[merges[i].piece];
+    for (int64_t i = 0; i < merges.n; i++) {
+        const piece_entry *left = &v->tokens[merges.at[i].left];
+        const piece_entry *right = &v->tokens[merges.at[i].right];
         put(v, i ? ",\n[" : "\n[");
-        put_string(v, t->text, merges[i].cut);
+        put_string(v, left->text, left->n);
         put(v, ",");
-        put_string(v, t->text + merges[i].cut, t->n - merges[i].cut);
+        put_string(v, right->text, right->n);
         put(v, "]");
     }
     put(v, "]}}\n");
-    free(merges);
+    free(merges.at);
     return SQZ_OK;
 }
 
@@ -565,7 +489,7 @@ sqz_status gguf_tokenizer_config(const gguf_file *f, char **json, sqz_error *err
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "tokenizer_class", "PreTrainedTokenizerFast");
     for (size_t i = 0; i < sizeof specials / sizeof *specials; i++) {
-        const token *t = special_token(&v, specials[i].key);
+        const piece_entry *t = special_token(&v, specials[i].key);
         char *text = t && t->n ? strndup(t->text, (size_t)t->n) : NULL;
         if (text)
             cJSON_AddStringToObject(o, specials[i].name, text);

@@ -40,6 +40,12 @@ static sqz_status no_memory(const vocab *m, sqz_error *err)
     return err_set(err, SQZ_E_NOMEM, "%s: no memory for the tokenizer", m->file);
 }
 
+/* Bytes of a piece, which need not end in zero, in a message. */
+static int shown(int64_t n)
+{
+    return n > 60 ? 60 : (int)n;
+}
+
 vocab *vocab_new(const char *file)
 {
     vocab *m = calloc(1, sizeof *m);
@@ -129,8 +135,8 @@ static sqz_status slots_grow(vocab *m, sqz_error *err)
 sqz_status vocab_name_id(vocab *m, const char *piece, int64_t n, int64_t id, sqz_error *err)
 {
     if (id < 0 || id >= MAX_ID)
-        return err_set(err, ERR_MODEL, "%s: \"%.60s\" has id %lld; ids go from 0 to %d", m->file,
-                       piece, (long long)id, MAX_ID - 1);
+        return err_set(err, ERR_MODEL, "%s: \"%.*s\" has id %lld; ids go from 0 to %d", m->file,
+                       shown(n), piece, (long long)id, MAX_ID - 1);
     if (id >= m->room) {
         int64_t room = m->room ? m->room : 1024;
         while (room <= id) room *= 2;
@@ -141,9 +147,9 @@ sqz_status vocab_name_id(vocab *m, const char *piece, int64_t n, int64_t id, sqz
         m->room = room;
     }
     if (m->pieces[id].n >= 0)
-        return err_set(err, ERR_MODEL, "%s: id %lld belongs to \"%.*s\" and to \"%.60s\"", m->file,
-                       (long long)id, (int)(m->pieces[id].n > 60 ? 60 : m->pieces[id].n),
-                       m->text.at + m->pieces[id].at, piece);
+        return err_set(err, ERR_MODEL, "%s: id %lld belongs to \"%.*s\" and to \"%.*s\"", m->file,
+                       (long long)id, shown(m->pieces[id].n), m->text.at + m->pieces[id].at,
+                       shown(n), piece);
     m->pieces[id] = (span){m->text.n, n};
     text_add(&m->text, piece, n);
     text_add(&m->text, "", 1); /* so that even an empty piece lies somewhere */
@@ -155,7 +161,8 @@ sqz_status vocab_name_id(vocab *m, const char *piece, int64_t n, int64_t id, sqz
 sqz_status vocab_add(vocab *m, const char *piece, int64_t n, int64_t id, sqz_error *err)
 {
     if (vocab_find(m, piece, n) >= 0)
-        return err_set(err, ERR_MODEL, "%s: \"%.60s\" is in the vocabulary twice", m->file, piece);
+        return err_set(err, ERR_MODEL, "%s: \"%.*s\" is in the vocabulary twice", m->file, shown(n),
+                       piece);
     sqz_status st = vocab_name_id(m, piece, n, id, err);
     if (st == SQZ_OK && 2 * (m->n_used + 1) > m->n_slots) st = slots_grow(m, err);
     if (st != SQZ_OK) return st;
