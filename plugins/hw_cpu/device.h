@@ -20,6 +20,7 @@ typedef struct device {
     int32_t n_kept;
     int32_t threads_set; /* the thread count OpenBLAS was told */
     int64_t kept_bytes;
+    struct chunk *chunks; /* of packed weights */
 } device;
 
 static inline float *mem_at(const sqz_mem *m)
@@ -53,6 +54,19 @@ void *mem_map(void *dev, void *handle);
 sqz_status mem_upload(void *dev, const sqz_mem *dst, const void *src, int64_t bytes);
 sqz_status mem_download(void *dev, void *dst, const sqz_mem *src, int64_t bytes);
 void mem_drop(device *); /* gives kept blocks back to the system */
+/* 64-byte aligned memory for packed weights, in large pages where the system has them; NULL after
+ * fail().  *owner is what store_give wants. */
+void *store_take(device *, int64_t bytes, void **owner);
+void store_give(device *, void *owner);
+void store_drop(device *); /* what is not in use */
+
+/* codes.c */
+sqz_status codes_new(device *, const sqz_affine *, codes *); /* codes_free after a failure, too */
+void codes_free(device *, codes *);
+/* Rows of x, `size` bytes an element, as codes_dot wants them: [tokens, x_cols]. */
+void codes_arrange(const codes *, int64_t tokens, const void *x, int64_t size, void *to);
+/* Sums of x over the groups, [tokens, groups]. */
+void codes_sums(const codes *, int64_t tokens, const float *x, float *sum);
 
 /* linear.c */
 sqz_status linear_pack(void *dev, const sqz_weight *, int32_t compute, void **packed);

@@ -178,6 +178,7 @@ static void cpu_close(const sqz_host *host, void *self)
     device *d = self;
     if (d) {
         mem_drop(d);
+        store_drop(d);
         free(d->scratch);
     }
     free(d);

@@ -34,25 +34,57 @@ typedef struct dot {
     int32_t dtype;
     int32_t tokens; /* <= dot_tokens */
     int64_t rows, cols;
-    const float *x;
-    int64_t ldx;
-    float *out; /* [rows, tokens] */
+    const void *x; /* float32, or bfloat16 for dot_pairs */
+    int64_t ldx;   /* elements */
+    float *out;    /* [rows, tokens] */
 } dot;
 
-/* The same from packed bits.  x is in the order of order_x (linear.c); lanes[] says which group,
- * counted from first_group of its block, each of the 16 lanes of a block belongs to. */
-typedef struct affine_dot {
-    const sqz_affine *w;
-    const int32_t *lanes;       /* [blocks, 16] */
-    const int32_t *first_group; /* [blocks] */
-    int32_t tokens;
+/* An int-affine/1 weight in the order in which the kernels read it: bands of BAND rows, each one
+ * stream of memory.  A band holds the halves of its scales [groups, BAND], its zero points
+ * [groups, BAND] (not when symmetric), and from cells_at on its codes [cells, words, BAND] in
+ * 32-bit words, so that a vector of words is one place of many rows and no sum runs across lanes.
+ *
+ * A cell is the 8, 16 or 4 codes of one word (4, 2, 8 bits) or the 32 codes of three (3 bits). Code
+ * 2p of a cell stands in the lower half of a word and code 2p + 1 in its upper half, both at bit
+ * bits * p: what one shift and one look-up turn into the bfloat16 pair p.  With 3 bits a half holds
+ * five codes, and the last two codes are the three words' bits 15 and 31.  Rows beyond the last
+ * have scale 0, codes beyond the last are 0. */
+enum { BAND = 32 };
+
+typedef struct codes {
+    int32_t bits, symmetric;
+    int64_t rows, cols, group_size, groups, cells;
+    int64_t zeros_at, cells_at, band_bytes;
+    int32_t *first, *end; /* [groups]: the cells of a group; neighbours may share one */
+    int64_t x_cols;       /* entries of x as codes_dot wants it */
+    int32_t straight;     /* which is then x itself and zeros behind it */
+    uint8_t *bands;       /* 64-byte aligned */
+    void *store;          /* whom `bands` goes back to */
+} codes;
+
+static inline int64_t cell_codes(int32_t bits)
+{
+    return bits == 8 ? 4 : bits == 4 ? 8 : bits == 2 ? 16 : 32;
+}
+
+static inline int64_t cell_words(int32_t bits)
+{
+    return bits == 3 ? 3 : 1;
+}
+
+/* out[t, r] = sum_c w[r, c] x[t, c] for the rows r of one band.  x lists the cells of group after
+ * group; where a cell belongs to two groups it comes twice, each time with the other's x zero. */
+typedef struct codes_dot {
+    const codes *w;
+    int64_t band;
+    int32_t tokens; /* <= dot_tokens */
     int32_t zero;
-    int64_t first_row, rows;
-    const float *x;        /* [blocks, lane, tokens, 16]: vectors in the order the bits come out */
-    const uint16_t *pairs; /* bfloat16 x for dot_affine_pairs, [blocks, vectors, tokens, 32] */
-    const float *sum;      /* [blocks, tokens, 16]: sum of each lane's x */
-    float *out;            /* [rows, tokens] */
-} affine_dot;
+    const void *x;       /* float32, or bfloat16 for dot_codes_pairs */
+    int64_t ldx;         /* elements */
+    const float *sum;    /* [tokens, groups] of x; not when symmetric */
+    const uint8_t *next; /* what is read after this band */
+    float *out;          /* [tokens, BAND] */
+} codes_dot;
 
 enum { COPY_F32, COPY_ROUNDED, COPY_PAIRS };
 
@@ -70,12 +102,16 @@ typedef struct kernels {
     void (*to_f32)(const void *src, int32_t dtype, int64_t n, float *dst);
     void (*to_bf16)(const float *src, int64_t n, uint16_t *dst);
     void (*round_bf16)(const float *src, int64_t n, float *dst);
-    /* Values of columns first .. first+n-1 of one row; first is a multiple of 8. */
-    void (*affine_row)(const sqz_affine *, int64_t row, int64_t first, int64_t n, float *dst);
+    /* Rows first .. first + BAND - 1 of *w into `band`. */
+    void (*codes_pack)(const sqz_affine *w, int64_t first, const codes *to, uint8_t *band);
+    /* Panel of `rows` <= PANEL rows from `row`, a multiple of PANEL, and columns k .. k + n - 1, k
+     * a multiple of STEPS. */
+    void (*codes_panel)(const codes *, int64_t row, int64_t rows, int64_t k, int64_t n, int32_t how,
+                        uint32_t *panel);
     void (*dot)(const dot *);
-    void (*dot_affine)(const affine_dot *); /* NULL: dequantize a row, then dot */
-    /* The same of bfloat16 x; not for 3 bits. */
-    void (*dot_affine_pairs)(const affine_dot *);
+    void (*dot_pairs)(const dot *); /* bfloat16 weights and x; NULL without */
+    void (*dot_codes)(const codes_dot *);
+    void (*dot_codes_pairs)(const codes_dot *); /* NULL without */
     void (*norm)(const float *x, const float *weight, int64_t n, double eps, float *y);
     void (*layer_norm)(const float *x, const float *weight, const float *bias /* or NULL */,
                        int64_t n, double eps, float *y);
@@ -103,10 +139,4 @@ const kernels *kernels_avx2(void);
 const kernels *kernels_avx512(void);
 const kernels *kernels_avx512_bf16(void);
 #endif
-
-/* Layout of dot_affine: a block is 16 lanes of `lane` neighbouring columns each. */
-static inline int64_t affine_lane(int32_t bits)
-{
-    return bits == 8 ? 4 : bits == 4 ? 8 : bits == 2 ? 16 : 32;
-}
 #endif

@@ -15,6 +15,12 @@ VFN vf v_pairs(vf a, vf b, vf sum)
                             (__m512bh)_mm512_castps_si512(b));
 }
 
+/* n <= 32 bfloat16, and zeros behind them */
+VFN vf v_load_halves(const uint16_t *p, int64_t n)
+{
+    return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16((__mmask32)(0xffffffffu >> (32 - n)), p));
+}
+
 #include "kernels_body.h"
 #endif
 typedef int kernels_avx512_bf16_file; /* ISO C wants a declaration on other machines */

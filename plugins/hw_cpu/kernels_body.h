@@ -186,152 +186,11 @@ KERNEL_FN void round_bf16(const float *src, int64_t n, float *dst)
     if (i < n) v_store_n(dst + i, v_round_bf16(v_load_n(src + i, n - i)), n - i);
 }
 
-/* Eight codes of `bits` each, spread to one a byte. */
-VFN uint64_t spread(uint64_t x, int32_t bits)
-{
-    switch (bits) {
-    case 2:
-        x = (x | x << 24) & 0x000000ff000000ffu;
-        x = (x | x << 12) & 0x000f000f000f000fu;
-        return (x | x << 6) & 0x0303030303030303u;
-    case 3:
-        x = (x | x << 20) & 0x00000fff00000fffu;
-        x = (x | x << 10) & 0x003f003f003f003fu;
-        return (x | x << 5) & 0x0707070707070707u;
-    case 4:
-        x = (x | x << 16) & 0x0000ffff0000ffffu;
-        x = (x | x << 8) & 0x00ff00ff00ff00ffu;
-        return (x | x << 4) & 0x0f0f0f0f0f0f0f0fu;
-    default: return x;
-    }
-}
-
-/* Codes first .. first+n-1 of a row's bit stream, one a byte; out has room for n + 7. */
-VFN void unpack(const uint8_t *stream, int32_t bits, int64_t first, int64_t n, uint8_t *out)
-{
-    stream += first / 8 * bits;
-    for (int64_t i = 0; i < n; i += 8, stream += bits) {
-        uint64_t word = 0;
-        int64_t left = n - i < 8 ? n - i : 8;
-        memcpy(&word, stream, (size_t)(left * bits + 7) / 8);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-        word = __builtin_bswap64(word);
-#endif
-        word = spread(word, bits);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-        word = __builtin_bswap64(word);
-#endif
-        memcpy(out + i, &word, 8);
-    }
-}
-
-VFN float half_value(const uint16_t *p)
-{
-    float x[VW];
-    v_store(x, v_from_f16_n(p, 1));
-    return x[0];
-}
-
-/* dst = scale * (code - zero) of n codes of one group, in bytes. */
-VFN void affine_run(const uint8_t *codes, int64_t n, float scale, float zero, float *dst)
-{
-    int64_t i = 0;
-    vf s = v_set1(scale), z = v_set1(zero);
-    for (; i + VW <= n; i += VW) v_store(dst + i, v_mul(s, v_sub(v_from_u8(codes + i), z)));
-    for (; i < n; i++) dst[i] = scale * ((float)codes[i] - zero);
-}
-
-#if VW == 16
-/* The 16 codes at column `at` (a multiple of 16) of a stream, as 32-bit lanes; the bits above the
- * code are not cleared.  Reads 8 bytes (16 for 8 bits). */
-VFN vi codes16(const uint8_t *stream, int32_t bits, int64_t at)
-{
-    if (bits == 8) return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(stream + at)));
-    int64_t word;
-    memcpy(&word, stream + at / 8 * bits, sizeof word);
-    vi all = _mm512_set1_epi64(word), step = _mm512_set1_epi64(bits);
-    vi low = _mm512_mullo_epi64(step, _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7));
-    vi high = _mm512_add_epi64(low, _mm512_slli_epi64(step, 3));
-    vi even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    return _mm512_permutex2var_epi32(_mm512_srlv_epi64(all, low), even,
-                                     _mm512_srlv_epi64(all, high));
-}
-
-/* 16-entry table of scale * (code - zero); indices use four bits, so for 2 and 3 bits it repeats.
- */
-VFN vf code_table(int32_t bits, float scale, float zero)
-{
-    vi lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    vi code = _mm512_and_si512(lane, _mm512_set1_epi32((1 << bits) - 1));
-    return v_mul(v_set1(scale), v_sub(_mm512_cvtepi32_ps(code), v_set1(zero)));
-}
-
-/* Whole vectors of a group that starts on a multiple of 16; returns how many columns it did.  It
- * stays clear of the last 8 bytes of the stream (16 for 8 bits), which a load could overrun. */
-VFN int64_t affine_fast(const uint8_t *stream, int32_t bits, int64_t first, int64_t n, int64_t safe,
-                        float scale, float zero, float *dst)
-{
-    int64_t i = 0;
-    vf table = code_table(bits == 8 ? 4 : bits, scale, zero);
-    for (; i + VW <= n && first + i + VW <= safe; i += VW) {
-        vi code = codes16(stream, bits, first + i);
-        v_store(dst + i, bits == 8
-                             ? v_mul(v_set1(scale), v_sub(_mm512_cvtepi32_ps(code), v_set1(zero)))
-                             : _mm512_permutexvar_ps(code, table));
-    }
-    return i;
-}
-#endif
-
-VFN void affine_row_of(const sqz_affine *w, int64_t row, int64_t first, int64_t n, float *dst,
-                       const int32_t bits)
-{
-    int64_t row_bytes = (w->cols * bits + 31) / 32 * 4;
-    int64_t groups = (w->cols + w->group_size - 1) / w->group_size;
-    const uint8_t *stream = w->codes + row * row_bytes;
-    const uint16_t *scales = w->scales + row * groups;
-    const uint8_t *zeros = w->zeros + row * groups;
-    uint8_t codes[256 + 8];
-#if VW == 16
-    /* the loads of codes16 may reach 8 bytes past their codes */
-    int64_t safe = row + 1 < w->rows ? w->cols : (row_bytes - 8) * 8 / bits;
-#endif
-    for (int64_t at = first; at < first + n;) {
-        int64_t g = at / w->group_size, end = (g + 1) * w->group_size;
-        end = end < first + n ? end : first + n;
-        float scale = half_value(scales + g), zero = zeros[g];
-#if VW == 16
-        if (at % VW == 0) {
-            int64_t did =
-                affine_fast(stream, bits, at, end - at, safe, scale, zero, dst + at - first);
-            at += did;
-        }
-#endif
-        while (at < end) { /* from the multiple of 8 at or before `at` */
-            int64_t base = at & ~(int64_t)7;
-            int64_t stop = base + 256 < end ? base + 256 : end;
-            unpack(stream, bits, base, stop - base, codes);
-            affine_run(codes + (at - base), stop - at, scale, zero, dst + at - first);
-            at = stop;
-        }
-    }
-}
-
-KERNEL_FN void affine_row(const sqz_affine *w, int64_t row, int64_t first, int64_t n, float *dst)
-{
-    switch (w->bits) {
-    case 2: affine_row_of(w, row, first, n, dst, 2); break;
-    case 3: affine_row_of(w, row, first, n, dst, 3); break;
-    case 4: affine_row_of(w, row, first, n, dst, 4); break;
-    default: affine_row_of(w, row, first, n, dst, 8);
-    }
-}
-
 /* ---- dot products of few tokens ------------------------------------------------------------ */
 
 /* Weights are read a few rows abreast, but fetched ahead of that in the order in which they lie:
  * one stream is what the memory delivers fastest.  In bytes, more than the rows of one step. */
-enum { AHEAD = 20 << 10 };
+enum { AHEAD = 20 << 10, PAIRS_AHEAD = 8 << 10 };
 
 /* `nr` rows against `nt` tokens, `nu` vectors of each row at a time, so that about 16 sums run at
  * once: enough to hide the latency of each, few enough for the registers. */
@@ -355,7 +214,7 @@ VFN void dot_block(const dot *d, int64_t row, const int nr, const int nt, const 
         }
         UNROLL
         for (int t = 0; t < nt; t++) {
-            vf x = v_load(d->x + t * d->ldx + c + u * VW);
+            vf x = v_load((const float *)d->x + t * d->ldx + c + u * VW);
             UNROLL
             for (int r = 0; r < nr; r++) acc[r][t][u] = v_fma(a[r], x, acc[r][t][u]);
         }
@@ -367,7 +226,8 @@ VFN void dot_block(const dot *d, int64_t row, const int nr, const int nt, const 
             vf a = load_as_n(d->w, w + r * d->cols + c, n, dtype);
             UNROLL
             for (int t = 0; t < nt; t++)
-                acc[r][t][0] = v_fma(a, v_load_n(d->x + t * d->ldx + c, n), acc[r][t][0]);
+                acc[r][t][0] =
+                    v_fma(a, v_load_n((const float *)d->x + t * d->ldx + c, n), acc[r][t][0]);
         }
     }
     UNROLL
@@ -426,279 +286,64 @@ KERNEL_FN void dot_dense(const dot *d)
         dot_f16(d);
 }
 
-#if VW == 16
-/* Vector s of a block, as values code - 2^(bits-1): lane i is column lane * i + s of the block. For
- * bits <= 4 the table ignores what stands above the code; 8-bit words come with their sign flipped.
- */
-VFN vf block_vector(const vi *w, const int32_t bits, const int s, vf table)
-{
-    if (bits == 8)
-        return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(w[0], 24 - 8 * s), 24));
-    if (bits == 4 || bits == 2)
-        return _mm512_permutexvar_ps(_mm512_srli_epi32(w[0], (unsigned)(bits * s)), table);
-    vi code = s < 10    ? _mm512_srli_epi32(w[0], (unsigned)(3 * s))
-              : s == 10 ? _mm512_or_si512(_mm512_srli_epi32(w[0], 30), _mm512_slli_epi32(w[1], 2))
-              : s < 21  ? _mm512_srli_epi32(w[1], (unsigned)(3 * s - 32))
-              : s == 21 ? _mm512_or_si512(_mm512_srli_epi32(w[1], 31), _mm512_slli_epi32(w[2], 1))
-                        : _mm512_srli_epi32(w[2], (unsigned)(3 * s - 64));
-    return _mm512_permutexvar_ps(code, table);
-}
-
-/* The 16 words (48 for 3 bits) of a block, absent ones zero; 3-bit words are dealt out so that lane
- * i of w[j] is word 3 i + j. */
-VFN void block_words(const uint8_t *at, int64_t words, const int32_t bits, vi *w)
-{
-    const int parts = bits == 3 ? 3 : 1;
-    vi raw[3];
-    for (int j = 0; j < parts; j++) {
-        int64_t n = words - 16 * j;
-        raw[j] = n >= 16  ? _mm512_loadu_si512(at + 64 * j)
-                 : n <= 0 ? _mm512_setzero_si512()
-                          : _mm512_maskz_loadu_epi32(v_mask(n), at + 64 * j);
-    }
-    if (bits == 8)
-        w[0] = _mm512_xor_si512(raw[0], _mm512_set1_epi32((int)0x80808080u));
-    else if (bits != 3)
-        w[0] = raw[0];
-    else
-        for (int j = 0; j < 3; j++) {
-            vi lane = _mm512_setr_epi32(0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33, 36, 39, 42, 45);
-            vi from = _mm512_add_epi32(lane, _mm512_set1_epi32(j));
-            vi two = _mm512_permutex2var_epi32(raw[0], from, raw[1]); /* right below word 32 */
-            __mmask16 late = _mm512_cmpge_epi32_mask(from, _mm512_set1_epi32(32));
-            w[j] = _mm512_mask_permutexvar_epi32(two, late, from, raw[2]);
-        }
-}
-
-/* Scales of the lanes of a block, and with `offset` also scale * (centre - zero). */
-VFN vf lane_scales(const affine_dot *d, int64_t row, int64_t block, int64_t groups, float centre,
-                   vf *offset)
-{
-    vi lane = _mm512_loadu_si512(d->lanes + 16 * block);
-    int64_t first = d->first_group[block], n = groups - first < 16 ? groups - first : 16;
-    vf scale = v_from_f16_n(d->w->scales + row * groups + first, n);
-    if (offset) {
-        __m128i zeros = _mm_maskz_loadu_epi8(v_mask(n), d->w->zeros + row * groups + first);
-        vf from = v_sub(v_set1(centre), _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(zeros)));
-        *offset = _mm512_permutexvar_ps(lane, v_mul(scale, from));
-    }
-    return _mm512_permutexvar_ps(lane, scale);
-}
-
 #ifdef KERNEL_PAIRS
-/* by * (code - from) in bfloat16 for codes of `bits`, repeated up to the 32 entries of a table. */
-VFN vi half_table(int32_t bits, float by, float from)
+/* The same in bfloat16, a row at a time: nothing is converted, and one stream is read. */
+VFN void pairs_row(const dot *d, int64_t row, const int nt, const int nu)
 {
-    float x[32];
-    uint16_t half[32];
-    for (int i = 0; i < 32; i++) x[i] = by * ((float)(i & ((1 << bits) - 1)) - from);
-    for (int i = 0; i < 32; i += VW) v_to_bf16(half + i, v_load(x + i));
-    return _mm512_loadu_si512(half);
+    vf sum[DOT_TOKENS][8];
+    const uint16_t *w = (const uint16_t *)d->w + row * d->cols, *x = d->x;
+    int64_t c = 0;
+    UNROLL
+    for (int t = 0; t < nt; t++) UNROLL
+    for (int u = 0; u < nu; u++) sum[t][u] = v_zero();
+    for (; c + nu * 2 * VW <= d->cols; c += nu * 2 * VW) UNROLL
+    for (int u = 0; u < nu; u++) {
+        const int64_t at = c + u * 2 * VW;
+        vf a = v_load((const float *)(const void *)(w + at));
+        __builtin_prefetch((const char *)(w + at) + PAIRS_AHEAD);
+        UNROLL
+        for (int t = 0; t < nt; t++)
+            sum[t][u] =
+                v_pairs(a, v_load((const float *)(const void *)(x + t * d->ldx + at)), sum[t][u]);
+    }
+    for (; c < d->cols; c += 2 * VW) {
+        int64_t n = d->cols - c < 2 * VW ? d->cols - c : 2 * VW;
+        vf a = v_load_halves(w + c, n);
+        UNROLL
+        for (int t = 0; t < nt; t++)
+            sum[t][0] = v_pairs(a, v_load_halves(x + t * d->ldx + c, n), sum[t][0]);
+    }
+    UNROLL
+    for (int t = 0; t < nt; t++) {
+        UNROLL
+        for (int u = nu / 2; u > 0; u /= 2) UNROLL
+        for (int i = 0; i < u; i++) sum[t][i] = v_add(sum[t][i], sum[t][i + u]);
+        d->out[row * nt + t] = v_sum(sum[t][0]);
+    }
+}
+
+VFN void pairs_rows(const dot *d, const int nt)
+{
+    const int nu = nt == 1 ? 8 : nt == 2 ? 4 : nt <= 4 ? 2 : 1;
+    for (int64_t row = 0; row < d->rows; row++) pairs_row(d, row, nt, nu);
+}
+
+KERNEL_FN void dot_pairs(const dot *d)
+{
+    switch (d->tokens) {
+    case 1: pairs_rows(d, 1); break;
+    case 2: pairs_rows(d, 2); break;
+    case 3: pairs_rows(d, 3); break;
+    case 4: pairs_rows(d, 4); break;
+    case 5: pairs_rows(d, 5); break;
+    case 6: pairs_rows(d, 6); break;
+    case 7: pairs_rows(d, 7); break;
+    default: pairs_rows(d, 8);
+    }
 }
 #endif
 
-/* nr rows of packed bits against nt tokens:
- *   sum scale (code - zero) x = sum scale ((code - c) x) - sum scale (zero - c) x,  c = 2^(bits-1)
- * the second sum over lanes, and nothing at all for symmetric grids. */
-VFN void affine_block(const affine_dot *d, int64_t out, const int bits, const int nr, const int nt)
-{
-    const int vectors = (int)affine_lane(bits);
-    const int64_t width = 16 * vectors, row_bytes = (d->w->cols * bits + 31) / 32 * 4;
-    const int64_t groups = (d->w->cols + d->w->group_size - 1) / d->w->group_size;
-    const int64_t blocks = (d->w->cols + width - 1) / width, row = d->first_row + out;
-    const float centre = (float)(1 << (bits - 1));
-    const vf table = bits == 8 ? v_zero() : code_table(bits, 1, centre);
-    vf total[4][DOT_TOKENS];
-    UNROLL
-    for (int r = 0; r < nr; r++) UNROLL
-    for (int t = 0; t < nt; t++) total[r][t] = v_zero();
-    for (int64_t b = 0; b < blocks; b++) {
-        vi w[4][3];
-        vf acc[4][DOT_TOKENS];
-        const float *x = d->x + b * width * nt;
-        UNROLL
-        for (int r = 0; r < nr; r++) {
-            block_words(d->w->codes + (row + r) * row_bytes + b * width * bits / 8,
-                        row_bytes / 4 - b * width * bits / 32, bits, w[r]);
-            UNROLL
-            for (int t = 0; t < nt; t++) acc[r][t] = v_zero();
-        }
-        UNROLL
-        for (int s = 0; s < vectors; s++) {
-            vf v[4];
-            UNROLL
-            for (int r = 0; r < nr; r++) v[r] = block_vector(w[r], bits, s, table);
-            UNROLL
-            for (int t = 0; t < nt; t++) {
-                vf xs = v_load(x + (s * nt + t) * 16);
-                UNROLL
-                for (int r = 0; r < nr; r++) acc[r][t] = v_fma(v[r], xs, acc[r][t]);
-            }
-        }
-        UNROLL
-        for (int r = 0; r < nr; r++) {
-            vf offset, scale = lane_scales(d, row + r, b, groups, centre,
-                                           d->w->symmetric ? NULL : &offset);
-            UNROLL
-            for (int t = 0; t < nt; t++) total[r][t] = v_fma(scale, acc[r][t], total[r][t]);
-            if (!d->w->symmetric) {
-                UNROLL
-                for (int t = 0; t < nt; t++)
-                    total[r][t] = v_fma(offset, v_load(d->sum + (b * nt + t) * 16), total[r][t]);
-            }
-        }
-    }
-    UNROLL
-    for (int r = 0; r < nr; r++) UNROLL
-    for (int t = 0; t < nt; t++) d->out[(out + r) * nt + t] = v_sum(total[r][t]);
-}
-
-VFN void affine_rows(const affine_dot *d, const int bits, const int nt)
-{
-    const int nr = nt == 1 && bits != 3 ? 4 : nt <= 4 ? 2 : 1;
-    int64_t r = 0;
-    for (; r + nr <= d->rows; r += nr) affine_block(d, r, bits, nr, nt);
-    for (; r < d->rows; r++) affine_block(d, r, bits, 1, nt);
-}
-
-#define AFFINE_TOKENS(bits)                                                                        \
-    KERNEL_FN void affine_dot##bits(const affine_dot *d)                                           \
-    {                                                                                              \
-        switch (d->tokens) {                                                                       \
-        case 1: affine_rows(d, bits, 1); break;                                                    \
-        case 2: affine_rows(d, bits, 2); break;                                                    \
-        case 3: affine_rows(d, bits, 3); break;                                                    \
-        case 4: affine_rows(d, bits, 4); break;                                                    \
-        case 5: affine_rows(d, bits, 5); break;                                                    \
-        case 6: affine_rows(d, bits, 6); break;                                                    \
-        case 7: affine_rows(d, bits, 7); break;                                                    \
-        default: affine_rows(d, bits, 8);                                                          \
-        }                                                                                          \
-    }
-AFFINE_TOKENS(2)
-AFFINE_TOKENS(3)
-AFFINE_TOKENS(4)
-AFFINE_TOKENS(8)
-
-KERNEL_FN void dot_affine(const affine_dot *d)
-{
-    switch (d->w->bits) {
-    case 2: affine_dot2(d); break;
-    case 3: affine_dot3(d); break;
-    case 4: affine_dot4(d); break;
-    default: affine_dot8(d);
-    }
-}
-
-#ifdef KERNEL_PAIRS
-/* The same for activations rounded to bfloat16: code - c is exact in bfloat16, so one look-up and
- * one vdpbf16ps do 32 products.  Lanes are 16 bits wide here; an 8-bit code is two look-ups, of
- * its lower half and of 16 (upper half) - c.  Rows are read in the order in which they lie, and
- * ahead of their use: this loop is to be limited by memory alone. */
-VFN void pairs_block(const affine_dot *d, int64_t out, vi low, vi high, const int bits,
-                     const int nr, const int nt)
-{
-    const int step = bits == 8 ? 4 : bits, vectors = 16 / step;
-    const int64_t row_bytes = (d->w->cols * bits + 31) / 32 * 4, width = 512 / bits;
-    const int64_t groups = (d->w->cols + d->w->group_size - 1) / d->w->group_size;
-    const int64_t blocks = (d->w->cols + width - 1) / width, row = d->first_row + out;
-    const vf centre = v_set1((float)(1 << (bits - 1)));
-    const uint8_t *at = d->w->codes + row * row_bytes, *ahead = at + AHEAD;
-    const uint8_t *zeros = d->w->symmetric ? NULL : d->w->zeros + row * groups;
-    const uint16_t *x = d->pairs, *scales = d->w->scales + row * groups;
-    vf total[4][DOT_TOKENS];
-    UNROLL
-    for (int r = 0; r < nr; r++) {
-        __builtin_prefetch(scales + (AHEAD / row_bytes + r) * groups);
-        UNROLL
-        for (int t = 0; t < nt; t++) total[r][t] = v_zero();
-    }
-    for (int64_t b = 0; b < blocks; b++, at += 64, x += 32 * vectors * nt) {
-        const int64_t words = row_bytes / 4 - 16 * b, first = d->first_group[b];
-        const __mmask16 there = words < 16 ? v_mask(words) : 0xffff;
-        const __mmask16 own = groups - first < 16 ? v_mask(groups - first) : 0xffff;
-        const vi lane = _mm512_loadu_si512(d->lanes + 16 * b);
-        vi w[4];
-        vf acc[4][DOT_TOKENS];
-        UNROLL
-        for (int r = 0; r < nr; r++) {
-            w[r] = _mm512_maskz_loadu_epi32(there, at + r * row_bytes);
-            __builtin_prefetch(ahead + (b * nr + r) * 64);
-            UNROLL
-            for (int t = 0; t < nt; t++) acc[r][t] = v_zero();
-        }
-        UNROLL
-        for (int s = 0; s < vectors; s++) {
-            UNROLL
-            for (int r = 0; r < nr; r++) {
-                vi code = _mm512_srli_epi16(w[r], (unsigned)(step * s));
-                vi v = _mm512_permutexvar_epi16(code, bits == 8 && s % 2 ? high : low);
-                UNROLL
-                for (int t = 0; t < nt; t++)
-                    acc[r][t] = v_pairs(_mm512_castsi512_ps(v),
-                                        v_load((const float *)(x + 32 * (s * nt + t))), acc[r][t]);
-            }
-        }
-        UNROLL
-        for (int r = 0; r < nr; r++) {
-            vf scale = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(own, scales + r * groups + first));
-            vf each = _mm512_permutexvar_ps(lane, scale);
-            UNROLL
-            for (int t = 0; t < nt; t++) total[r][t] = v_fma(each, acc[r][t], total[r][t]);
-            if (zeros) {
-                vi zero =
-                    _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(own, zeros + r * groups + first));
-                vf from = v_mul(scale, v_sub(centre, _mm512_cvtepi32_ps(zero)));
-                from = _mm512_permutexvar_ps(lane, from);
-                UNROLL
-                for (int t = 0; t < nt; t++)
-                    total[r][t] = v_fma(from, v_load(d->sum + (b * nt + t) * 16), total[r][t]);
-            }
-        }
-    }
-    UNROLL
-    for (int r = 0; r < nr; r++) UNROLL
-    for (int t = 0; t < nt; t++) d->out[(out + r) * nt + t] = v_sum(total[r][t]);
-}
-
-VFN void pairs_rows(const affine_dot *d, const int bits, const int nt)
-{
-    const int nr = nt == 1 ? 4 : nt <= 4 ? 2 : 1;
-    const vi low = half_table(bits == 8 ? 4 : bits, 1, bits == 8 ? 0 : (float)(1 << (bits - 1)));
-    const vi high = bits == 8 ? half_table(4, 16, 8) : low;
-    int64_t r = 0;
-    for (; r + nr <= d->rows; r += nr) pairs_block(d, r, low, high, bits, nr, nt);
-    for (; r < d->rows; r++) pairs_block(d, r, low, high, bits, 1, nt);
-}
-
-#define PAIRS_TOKENS(bits)                                                                         \
-    KERNEL_FN void affine_pairs##bits(const affine_dot *d)                                         \
-    {                                                                                              \
-        switch (d->tokens) {                                                                       \
-        case 1: pairs_rows(d, bits, 1); break;                                                     \
-        case 2: pairs_rows(d, bits, 2); break;                                                     \
-        case 3: pairs_rows(d, bits, 3); break;                                                     \
-        case 4: pairs_rows(d, bits, 4); break;                                                     \
-        case 5: pairs_rows(d, bits, 5); break;                                                     \
-        case 6: pairs_rows(d, bits, 6); break;                                                     \
-        case 7: pairs_rows(d, bits, 7); break;                                                     \
-        default: pairs_rows(d, bits, 8);                                                           \
-        }                                                                                          \
-    }
-PAIRS_TOKENS(2)
-PAIRS_TOKENS(4)
-PAIRS_TOKENS(8)
-
-KERNEL_FN void dot_affine_pairs(const affine_dot *d)
-{
-    switch (d->w->bits) {
-    case 2: affine_pairs2(d); break;
-    case 4: affine_pairs4(d); break;
-    default: affine_pairs8(d);
-    }
-}
-#endif
-#endif
+#include "kernels_codes.h"
 
 /* ---- elementwise --------------------------------------------------------------------------- */
 
@@ -965,13 +610,10 @@ const kernels *KERNEL_TABLE(void)
 #ifdef KERNEL_PAIRS
         .pairs = 1,
         .multiply_pairs = strip_pairs_all,
+        .dot_pairs = dot_pairs,
+        .dot_codes_pairs = dot_codes_pairs,
 #endif
-#if VW == 16
-        .dot_affine = dot_affine,
-#ifdef KERNEL_PAIRS
-        .dot_affine_pairs = dot_affine_pairs,
-#endif
-#endif
+        .dot_codes = dot_codes,
         .dot_tokens = DOT_TOKENS,
         .multiply = strip_f32_all,
         .panel_rows = panel_rows,
@@ -979,7 +621,8 @@ const kernels *KERNEL_TABLE(void)
         .to_f32 = to_f32,
         .to_bf16 = to_bf16,
         .round_bf16 = round_bf16,
-        .affine_row = affine_row,
+        .codes_pack = codes_pack,
+        .codes_panel = codes_panel,
         .dot = dot_dense,
         .norm = norm,
         .layer_norm = layer_norm,

@@ -12,11 +12,17 @@
  */
 #include "device.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { X_BYTES = 4 << 20, DOT_ROWS = 32 };
+enum {
+    X_BYTES = 4 << 20,
+    DOT_ROWS = BAND,   /* rows of a unit of work with few tokens */
+    PIECE = 128 << 10, /* bytes of weights a thread takes at a time */
+    THREAD_BYTES = 64 << 10
+};
 
 typedef struct packed {
     int32_t compute;
@@ -24,35 +30,10 @@ typedef struct packed {
     int64_t rows, cols, bytes;
     const void *data; /* [rows, cols]: the caller's, or `owned` */
     void *owned;
-    sqz_affine affine;
-    int64_t blocks;       /* of dot_affine; 0 = this weight is dequantized row by row */
-    int32_t *lanes;       /* [blocks, 16] */
-    int32_t *first_group; /* [blocks] */
+    codes codes;
 } packed;
 
 /* ---- packing ------------------------------------------------------------------------------- */
-
-/* The lane map of dot_affine.  Every lane must lie inside one group and a block may span at most
- * 16; other group sizes take the slow path. */
-static sqz_status map_lanes(device *d, packed *p)
-{
-    const sqz_affine *a = &p->affine;
-    int64_t lane = affine_lane(a->bits), width = 16 * lane;
-    if (!d->k->dot_affine || (a->group_size % lane && a->group_size < a->cols)) return SQZ_OK;
-    p->blocks = (a->cols + width - 1) / width;
-    p->lanes = malloc((size_t)p->blocks * 16 * sizeof *p->lanes);
-    p->first_group = malloc((size_t)p->blocks * sizeof *p->first_group);
-    if (!p->lanes || !p->first_group)
-        return device_fail(d, SQZ_E_NOMEM, "hw_cpu: no memory for a packed weight");
-    for (int64_t b = 0; b < p->blocks; b++) {
-        p->first_group[b] = (int32_t)(b * width / a->group_size);
-        for (int64_t i = 0; i < 16; i++) {
-            int64_t col = least(b * width + i * lane, a->cols - 1);
-            p->lanes[b * 16 + i] = (int32_t)(col / a->group_size) - p->first_group[b];
-        }
-    }
-    return SQZ_OK;
-}
 
 static sqz_status pack_affine(device *d, const sqz_affine *a, packed *p)
 {
@@ -61,10 +42,9 @@ static sqz_status pack_affine(device *d, const sqz_affine *a, packed *p)
     if (a->bits != 2 && a->bits != 3 && a->bits != 4 && a->bits != 8)
         return device_fail(d, SQZ_E_UNSUPPORTED,
                            "hw_cpu: int-affine weights have 2, 3, 4 or 8 bits");
-    int64_t groups = (a->cols + a->group_size - 1) / a->group_size;
-    p->affine = *a;
-    p->bytes = a->rows * ((a->cols * a->bits + 31) / 32 * 4 + groups * (a->symmetric ? 2 : 3));
-    return map_lanes(d, p);
+    sqz_status st = codes_new(d, a, &p->codes);
+    p->bytes = (p->rows + BAND - 1) / BAND * p->codes.band_bytes;
+    return st;
 }
 
 typedef struct round_job {
@@ -110,12 +90,10 @@ static sqz_status pack_dense(device *d, const sqz_weight *w, packed *p)
 
 void linear_packed_free(void *dev, void *weight)
 {
-    (void)dev;
     packed *p = weight;
     if (p) {
         free(p->owned);
-        free(p->lanes);
-        free(p->first_group);
+        codes_free(dev, &p->codes);
     }
     free(p);
 }
@@ -163,169 +141,150 @@ int64_t linear_packed_bytes(void *dev, const void *weight)
 
 /* ---- few tokens ---------------------------------------------------------------------------- */
 
+/* The rows are cut into one slice for each thread, so that each reads one stream of memory; a
+ * thread that is done with its own helps with the others. */
 typedef struct few_job {
     device *d;
     const packed *p;
     const sqz_op_linear *op;
-    const float *x;        /* as given, rounded, or in the order of the bits */
-    const float *sum;      /* lane sums of the ordered x */
-    const uint16_t *pairs; /* the ordered x in bfloat16, in place of x */
+    const void *x; /* as the kernel wants it */
+    const float *sum;
     int64_t ldx;
-    char *own; /* per-thread work space */
-    int64_t own_bytes;
+    int32_t half; /* x is bfloat16 */
+    int32_t slices;
+    int64_t units, piece; /* of DOT_ROWS rows, and how many are taken at a time */
+    struct slice *slice;
 } few_job;
 
-static void store_few(const few_job *j, int64_t row, int64_t n, const float *out)
+/* Alone on its cache line. */
+typedef struct slice {
+    _Alignas(64) atomic_llong next; /* unit that nobody has taken */
+} slice;
+
+static int64_t slice_begin(const few_job *j, int64_t s)
+{
+    return s * j->units / j->slices;
+}
+
+/* out is [tokens, DOT_ROWS] when `across`, else [rows, tokens]. */
+static void store_few(const few_job *j, int64_t row, int64_t n, int across, const float *out)
 {
     const float *bias = mem_at(&j->op->bias);
     int64_t tokens = j->op->tokens;
     for (int64_t t = 0; t < tokens; t++) {
         float *y = mem_at(&j->op->y) + t * j->p->rows + row;
         for (int64_t r = 0; r < n; r++) {
-            float v = out[r * tokens + t] + (bias ? bias[row + r] : 0);
+            float v = across ? out[t * DOT_ROWS + r] : out[r * tokens + t];
+            v += bias ? bias[row + r] : 0;
             y[r] = j->op->accumulate ? y[r] + v : v;
         }
     }
 }
 
-static void few_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
+static void few_unit(const few_job *j, int64_t unit)
 {
-    const few_job *j = arg;
     const packed *p = j->p;
     const kernels *k = j->d->k;
     int32_t tokens = (int32_t)j->op->tokens;
     float out[DOT_ROWS * MAX_DOT];
-    float *line = (float *)(j->own + thread * j->own_bytes);
-    for (int64_t r = begin; r < end; r += DOT_ROWS) {
-        int64_t n = least(DOT_ROWS, end - r);
-        if (p->dtype) {
-            int64_t size = p->dtype == SQZ_F32 ? 4 : 2;
-            dot one = {(const char *)p->data + r * p->cols * size,
-                       p->dtype,
-                       tokens,
-                       n,
-                       p->cols,
-                       j->x,
-                       j->ldx,
-                       out};
-            k->dot(&one);
-        } else if (p->blocks) {
-            affine_dot one = {.w = &p->affine,
-                              .lanes = p->lanes,
-                              .first_group = p->first_group,
-                              .tokens = tokens,
-                              .first_row = r,
-                              .rows = n,
-                              .x = j->x,
-                              .pairs = j->pairs,
-                              .sum = j->sum,
-                              .out = out};
-            if (j->pairs)
-                k->dot_affine_pairs(&one);
-            else
-                k->dot_affine(&one);
-        } else {
-            for (int64_t i = 0; i < n; i++) {
-                dot one = {line, SQZ_F32, tokens, 1, p->cols, j->x, j->ldx, out + i * tokens};
-                k->affine_row(&p->affine, r + i, 0, p->cols, line);
-                k->dot(&one);
-            }
-        }
-        store_few(j, r, n, out);
+    int64_t row = unit * DOT_ROWS, rows = least(DOT_ROWS, p->rows - row);
+    if (p->dtype) {
+        int64_t size = p->dtype == SQZ_F32 ? 4 : 2;
+        dot one = {(const char *)p->data + row * p->cols * size,
+                   p->dtype,
+                   tokens,
+                   rows,
+                   p->cols,
+                   j->x,
+                   j->ldx,
+                   out};
+        (j->half ? k->dot_pairs : k->dot)(&one);
+    } else {
+        codes_dot one = {.w = &p->codes,
+                         .band = unit,
+                         .tokens = tokens,
+                         .x = j->x,
+                         .ldx = j->ldx,
+                         .sum = j->sum,
+                         .next = p->codes.bands + (unit + 1) * p->codes.band_bytes,
+                         .out = out};
+        (j->half ? k->dot_codes_pairs : k->dot_codes)(&one);
     }
+    store_few(j, row, rows, !p->dtype, out);
 }
 
-/* x in the order in which dot_affine's vectors come out of the bits, [blocks, lane, tokens, 16];
- * zero beyond the last column. */
-static void order_x(const packed *p, int64_t tokens, const float *x, float *to)
+static void few_slices(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
-    int64_t lane = affine_lane(p->affine.bits), width = 16 * lane;
-    for (int64_t b = 0; b < p->blocks; b++, to += width * tokens) {
-        if (p->cols - b * width < width) memset(to, 0, (size_t)(width * tokens) * sizeof *to);
-        for (int64_t t = 0; t < tokens; t++) {
-            const float *from = x + t * p->cols + b * width;
-            int64_t left = least(width, p->cols - b * width);
-            for (int64_t i = 0; i * lane < left; i++)
-                for (int64_t s = 0; s < least(lane, left - i * lane); s++)
-                    to[(s * tokens + t) * 16 + i] = from[i * lane + s];
-        }
-    }
-}
-
-/* The same for dot_affine_pairs: [blocks, vectors, tokens, 32], lane i of vector s is column
- * n i + s of the block, n = 16 / bits; 8-bit codes are met half by half, so their x comes twice. */
-static void order_pairs(const packed *p, int64_t tokens, const uint16_t *x, uint16_t *to)
-{
-    int64_t n = 16 / p->affine.bits, width = 32 * n, twice = p->affine.bits == 8 ? 2 : 1;
-    for (int64_t b = 0; b < p->blocks; b++, to += width * twice * tokens) {
-        if (p->cols - b * width < width)
-            memset(to, 0, (size_t)(width * twice * tokens) * sizeof *to);
-        for (int64_t t = 0; t < tokens; t++) {
-            const uint16_t *from = x + t * p->cols + b * width;
-            int64_t left = least(width, p->cols - b * width);
-            for (int64_t s = 0; s < n * twice; s++) {
-                uint16_t *line = to + (s * tokens + t) * 32;
-                for (int64_t i = 0, c = s / twice; c < left; i++, c += n) line[i] = from[c];
+    (void)thread;
+    const few_job *j = arg;
+    for (int64_t s = begin; s < end; s++)
+        for (int64_t i = 0; i < j->slices; i++) {
+            int64_t from = (s + i) % j->slices, stop = slice_begin(j, from + 1);
+            atomic_llong *next = &j->slice[from].next;
+            for (;;) {
+                int64_t u = atomic_fetch_add_explicit(next, j->piece, memory_order_relaxed);
+                if (u >= stop) break;
+                for (int64_t last = least(u + j->piece, stop); u < last; u++) few_unit(j, u);
             }
         }
-    }
 }
 
-/* The sum of x over each lane of 32 bits, [blocks, tokens, 16]. */
-static void sum_lanes(const packed *p, int64_t tokens, const float *x, float *sum)
+/* x rounded, arranged and summed in the work space; *j points at what is used. */
+static void few_x(few_job *j, char *work)
 {
-    int64_t lane = affine_lane(p->affine.bits), width = 16 * lane;
-    for (int64_t b = 0; b < p->blocks; b++)
-        for (int64_t t = 0; t < tokens; t++)
-            for (int64_t i = 0; i < 16; i++) {
-                int64_t col = b * width + i * lane, n = least(lane, p->cols - col);
-                const float *from = x + t * p->cols + col;
-                float total = 0;
-                for (int64_t s = 0; s < n; s++) total += from[s];
-                *sum++ = total;
-            }
+    const packed *p = j->p;
+    const codes *c = &p->codes;
+    const kernels *k = j->d->k;
+    const float *x = mem_at(&j->op->x);
+    int64_t tokens = j->op->tokens, n = tokens * p->cols;
+    float *rounded = (float *)(void *)work;
+    uint16_t *half = (uint16_t *)(void *)(work + round_up(n * 4, 64));
+    char *arranged = work + round_up(n * 4, 64) + round_up(n * 2, 64);
+    int asymmetric = !p->dtype && !c->symmetric;
+    if (p->compute == SQZ_BF16 && (!j->half || asymmetric)) {
+        k->round_bf16(x, n, rounded);
+        x = rounded;
+    }
+    if (j->half) k->to_bf16(x, n, half);
+    j->x = j->half ? (const void *)half : x;
+    j->ldx = p->cols;
+    if (p->dtype) return;
+    if (asymmetric) {
+        float *sum = (float *)(void *)(arranged + round_up(tokens * c->x_cols * 4, 64));
+        codes_sums(c, tokens, x, sum);
+        j->sum = sum;
+    }
+    if (c->straight && c->x_cols == c->cols) return;
+    codes_arrange(c, tokens, j->x, j->half ? 2 : 4, arranged);
+    j->x = arranged;
+    j->ldx = c->x_cols;
+}
+
+static int64_t few_bytes(const packed *p, int64_t tokens)
+{
+    int64_t n = tokens * p->cols;
+    return round_up(n * 4, 64) + round_up(n * 2, 64) + round_up(tokens * p->codes.x_cols * 4, 64) +
+           round_up(tokens * p->codes.groups * 4, 64);
 }
 
 static sqz_status run_few(device *d, const packed *p, const sqz_op_linear *op)
 {
-    int64_t tokens = op->tokens, n = tokens * p->cols;
-    int64_t width = 16 * affine_lane(p->affine.bits) * p->blocks;
-    int64_t rounded = p->compute == SQZ_BF16 ? round_up(n * 4, 64) : 0;
-    int pairs = rounded && p->blocks && d->k->dot_affine_pairs && p->affine.bits != 3;
-    int64_t halves = pairs ? round_up(n * 2, 64) : 0;
-    int64_t ordered = tokens * (width + 16 * p->blocks) * 4;
-    int64_t own = p->dtype || p->blocks ? 0 : round_up(p->cols * 4, 64); /* a row */
-    char *work = device_scratch(d, rounded + halves + ordered + own * device_threads(d) + 64);
-    if (!work) return SQZ_E_NOMEM;
+    int64_t unit = p->bytes * DOT_ROWS / p->rows + 1, size = few_bytes(p, op->tokens);
     few_job job = {.d = d,
                    .p = p,
                    .op = op,
-                   .x = mem_at(&op->x),
-                   .ldx = p->cols,
-                   .own = work + rounded + halves + ordered,
-                   .own_bytes = own};
-    if (rounded) {
-        d->k->round_bf16(job.x, n, (float *)work);
-        job.x = (const float *)work;
-    }
-    if (p->blocks) {
-        float *to = (float *)(work + rounded + halves), *sum = to + tokens * width;
-        if (!p->affine.symmetric) sum_lanes(p, tokens, job.x, sum);
-        job.sum = sum;
-        if (pairs) {
-            d->k->to_bf16(job.x, n, (uint16_t *)(work + rounded));
-            order_pairs(p, tokens, (uint16_t *)(work + rounded), (uint16_t *)to);
-            job.pairs = (uint16_t *)to;
-        } else {
-            order_x(p, tokens, job.x, to);
-        }
-        job.x = to;
-    }
-    /* A thread is worth starting for about 64 KiB of weights; large weights are dealt out in larger
-     * pieces, because what is prefetched beyond the end of one is lost. */
-    int64_t piece = p->bytes < (1 << 20) ? 64 << 10 : 128 << 10;
-    int64_t grain = round_up(piece / (p->bytes / p->rows + 1) + 1, 4);
-    device_for(d, p->rows, grain, few_rows, &job);
+                   .half = p->compute == SQZ_BF16 && d->k->pairs &&
+                           (p->dtype == 0 || p->dtype == SQZ_BF16),
+                   .units = (p->rows + DOT_ROWS - 1) / DOT_ROWS,
+                   .piece = 1 + PIECE / unit};
+    /* a thread is worth starting for about THREAD_BYTES of weights */
+    job.slices = (int32_t)least(device_threads(d), 1 + p->bytes / THREAD_BYTES);
+    char *work = device_scratch(d, size + job.slices * (int64_t)sizeof(slice));
+    if (!work) return SQZ_E_NOMEM;
+    few_x(&job, work);
+    job.slice = (slice *)(void *)(work + size);
+    for (int64_t s = 0; s < job.slices; s++) atomic_init(&job.slice[s].next, slice_begin(&job, s));
+    device_for(d, job.slices, 1, few_slices, &job);
     return SQZ_OK;
 }
 
@@ -361,12 +320,14 @@ static int64_t fill_panel(const many_job *j, int64_t r, int64_t rows, int64_t k,
         kn->panel_rows((const char *)p->data + at * size, p->cols * size, rows, steps, panel);
         return steps;
     }
+    if (!p->dtype) {
+        int32_t how = j->pairs ? COPY_PAIRS : p->compute == SQZ_BF16 ? COPY_ROUNDED : COPY_F32;
+        kn->codes_panel(&p->codes, r, rows, k, n, how, panel);
+        return steps;
+    }
     for (int64_t i = 0; i < rows; i++, at += p->cols) {
         float *row = j->pairs ? line : (float *)to + i * steps;
-        if (p->dtype)
-            kn->to_f32((const char *)p->data + at * size, p->dtype, n, row);
-        else
-            kn->affine_row(&p->affine, r + i, k, n, row);
+        kn->to_f32((const char *)p->data + at * size, p->dtype, n, row);
         if (j->pairs) {
             uint16_t *half = (uint16_t *)to + i * 2 * steps;
             half[2 * steps - 1] = 0;

@@ -138,6 +138,30 @@ VFN vf v_from_u8(const uint8_t *p)
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
 
+/* VW words, and the codes in them. */
+VFN vi v_words(const void *p)
+{
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+VFN vi v_shift(vi x, int by)
+{
+    return _mm256_srli_epi32(x, by);
+}
+VFN vi v_bits(vi x, int mask)
+{
+    return _mm256_and_si256(x, _mm256_set1_epi32(mask));
+}
+VFN vi v_either(vi a, vi b)
+{
+    return _mm256_or_si256(a, b);
+}
+/* code - 2^(bits-1) for the codes at bit `at` */
+VFN vf v_level(vi x, int at, int bits)
+{
+    vi code = v_bits(v_shift(x, at), (1 << bits) - 1);
+    return _mm256_sub_ps(_mm256_cvtepi32_ps(code), _mm256_set1_ps((float)(1 << (bits - 1))));
+}
+
 /* Transposes 8 rows of 8 32-bit units; row i starts at src + i * ld bytes. */
 VFN void v_transpose(const char *src, int64_t ld, uint32_t *dst, int64_t ldd)
 {

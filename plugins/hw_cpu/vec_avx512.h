@@ -125,6 +125,36 @@ VFN vf v_from_u8(const uint8_t *p)
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
 
+/* VW words, and the codes in them. */
+VFN vi v_words(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+VFN vi v_shift(vi x, int by)
+{
+    return _mm512_srli_epi32(x, (unsigned)by);
+}
+VFN vi v_bits(vi x, int mask)
+{
+    return _mm512_and_si512(x, _mm512_set1_epi32(mask));
+}
+VFN vi v_either(vi a, vi b)
+{
+    return _mm512_or_si512(a, b);
+}
+/* code - 2^(bits-1) for the codes at bit `at`: a look-up that ignores what stands above them. */
+VFN vf v_level(vi x, int at, int bits)
+{
+    const float c = (float)(1 << (bits - 1)), b = bits > 2, d = bits > 3;
+    if (bits == 8)
+        return _mm512_sub_ps(_mm512_cvtepi32_ps(v_bits(v_shift(x, at), 255)), _mm512_set1_ps(c));
+    vf table = _mm512_setr_ps(-c, 1 - c, 2 - c, 3 - c, 4 * b - c, 4 * b + 1 - c, 4 * b + 2 - c,
+                              4 * b + 3 - c, 8 * d - c, 8 * d + 1 - c, 8 * d + 2 - c, 8 * d + 3 - c,
+                              8 * d + 4 * b - c, 8 * d + 4 * b + 1 - c, 8 * d + 4 * b + 2 - c,
+                              8 * d + 4 * b + 3 - c);
+    return _mm512_permutexvar_ps(v_shift(x, at), table);
+}
+
 /* Two bfloat16 rows as the pairs (a[i], b[i]) of VW columns. */
 VFN void v_store_pairs(uint32_t *p, vf a, vf b)
 {

@@ -143,6 +143,32 @@ VFN vf v_from_u8(const uint8_t *p)
     return (vf){p[0], p[1], p[2], p[3]};
 }
 
+/* VW words, and the codes in them. */
+VFN vi v_words(const void *p)
+{
+    vi x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+VFN vi v_shift(vi x, int by)
+{
+    return (vi)((vu)x >> (uint32_t)by);
+}
+VFN vi v_bits(vi x, int mask)
+{
+    return x & mask;
+}
+VFN vi v_either(vi a, vi b)
+{
+    return a | b;
+}
+/* code - 2^(bits-1) for the codes at bit `at` */
+VFN vf v_level(vi x, int at, int bits)
+{
+    vi code = v_bits(v_shift(x, at), (1 << bits) - 1) - (1 << (bits - 1));
+    return (vf){(float)code[0], (float)code[1], (float)code[2], (float)code[3]};
+}
+
 /* Transposes 4 rows of 4 32-bit units; row i starts at src + i * ld bytes. */
 VFN void v_transpose(const char *src, int64_t ld, uint32_t *dst, int64_t ldd)
 {
