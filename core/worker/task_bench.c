@@ -3,9 +3,10 @@
  * {"task":"bench","prompt_tokens","new_tokens","batch","repeats"}: every repeat generates
  * new_tokens after a prompt of prompt_tokens random ids (seeded; speed does not depend on which).
  * Time to first token (TTFT) and time per further token (TPOT) are measured apart, on the packed
- * weights that would be exported. Peak memory is VmHWM of this process, reset just before the model
- * is opened. Energy comes from the RAPL counters where the kernel lets us read them, and is
- * otherwise an estimate, labelled so: seconds x threads x ESTIMATE_WATTS_PER_THREAD. */
+ * weights that would be exported. What decode reads is told as a share of what memory gives in the
+ * same seconds. Peak memory is VmHWM of this process, reset just before the model is opened. Energy
+ * comes from the RAPL counters where the kernel lets us read them, and is otherwise an estimate,
+ * labelled so: seconds x threads x ESTIMATE_WATTS_PER_THREAD. */
 #include "worker/tasks.h"
 #include <malloc.h>
 #include <math.h>
@@ -30,10 +31,9 @@ static int64_t status_kb(const char *key)
     return kb;
 }
 
-/* Give freed memory back and start VmHWM anew from what is resident now. */
+/* Start VmHWM anew from what is resident now. */
 static void reset_peak(void)
 {
-    malloc_trim(0);
     FILE *f = fopen("/proc/self/clear_refs", "we");
     if (!f) return;
     fputs("5", f);
@@ -59,12 +59,10 @@ static double rapl_uj(void)
     return sum;
 }
 
-static void add_energy(cJSON *result, double uj_before, double uj_after, double seconds,
-                       double tokens, int threads)
+static void add_energy(cJSON *result, double uj, double seconds, double tokens, int threads)
 {
-    int measured = uj_before >= 0 && uj_after > uj_before; /* a wrapped counter is no measurement */
-    double joules =
-        measured ? (uj_after - uj_before) * 1e-6 : seconds * threads * ESTIMATE_WATTS_PER_THREAD;
+    int measured = uj > 0; /* a wrapped counter is no measurement */
+    double joules = measured ? uj * 1e-6 : seconds * threads * ESTIMATE_WATTS_PER_THREAD;
     json_add_num(result, "energy_j_per_1k_tokens", 1000.0 * joules / tokens);
     cJSON_AddStringToObject(result, "energy_origin", measured ? "measured" : "estimate");
     if (!measured)
@@ -117,7 +115,9 @@ static sqz_status make_plan(const cJSON *task, const model_config *c, plan *p, s
 
 typedef struct timings {
     double *ttft, *tpot, *prefill, *decode; /* [repeats] */
-    double decode_s, uj_before, uj_after;
+    double *reads, *share; /* [repeats] bytes/s of memory beside it, and what decode took of them */
+    int64_t peak_kb;
+    double decode_s, uj; /* of all repeats */
 } timings;
 
 static sqz_status repeat_once(model *m, const plan *p, const int32_t *prompt, int32_t *out,
@@ -130,6 +130,26 @@ static sqz_status repeat_once(model *m, const plan *p, const int32_t *prompt, in
                                 .n_prompt = p->prompt,
                                 .ids = out + b * p->new_tokens};
     return model_generate(m, g, p->batch, p->new_tokens, &greedy, 1, NULL, NULL, t, err);
+}
+
+static void note_peak(timings *t)
+{
+    int64_t kb = status_kb("VmHWM");
+    if (kb > t->peak_kb) t->peak_kb = kb;
+}
+
+/* What memory gives moves from second to second, so it is measured right before and after each
+ * repeat; 0 where the backend cannot tell quickly.  The memory that this takes is no part of the
+ * peak. */
+static double reads_now(job_state *s, timings *t)
+{
+    const sqz_hardware *hw = &s->backend.table;
+    double rate = 0;
+    if (!(hw->features & SQZ_HARDWARE_READS)) return 0;
+    note_peak(t);
+    sqz_status st = hw->measure(s->backend.device.dev, &rate, NULL, NULL);
+    reset_peak();
+    return st == SQZ_OK ? rate : 0;
 }
 
 static sqz_status measure(job_state *s, model *m, const plan *p, timings *t, sqz_error *err)
@@ -149,9 +169,10 @@ static sqz_status measure(job_state *s, model *m, const plan *p, timings *t, sqz
     }
     generate_times warm;
     sqz_status st = repeat_once(m, p, prompt, out, &warm, err);
-    t->uj_before = rapl_uj();
+    double bytes = st ? 0 : (double)model_weight_bytes(m), before = st ? 0 : reads_now(s, t);
     for (int i = 0; i < p->repeats && !st; i++) {
         generate_times g;
+        double uj = rapl_uj();
         if (job_tick(s, (double)i / p->repeats, "measuring speed"))
             st = err_set(err, SQZ_E_CANCELLED, "cancelled");
         else
@@ -162,8 +183,13 @@ static sqz_status measure(job_state *s, model *m, const plan *p, timings *t, sqz
         t->prefill[i] = (double)n / g.ttft_s;
         t->decode[i] = (double)p->batch / g.tpot_s;
         t->decode_s += g.tpot_s * (double)(p->new_tokens - 1);
+        t->uj += uj < 0 ? 0 : rapl_uj() - uj;
+        double after = reads_now(s, t);
+        t->reads[i] = 0.5 * (before + after);
+        t->share[i] = before > 0 && after > 0 ? bytes / g.tpot_s / t->reads[i] : 0;
+        before = after;
     }
-    t->uj_after = rapl_uj();
+    note_peak(t);
     free(prompt);
     free(out);
     return st;
@@ -171,13 +197,20 @@ static sqz_status measure(job_state *s, model *m, const plan *p, timings *t, sqz
 
 static void add_bandwidth(job_state *s, model *m, const plan *p, timings *t, cJSON *result)
 {
-    double bandwidth = 0, f32 = 0, bf16 = 0, best = t->tpot[0]; /* sorted: the fastest repeat */
-    double bytes = (double)model_weight_bytes(m);
-    s->backend.table.measure(s->backend.device.dev, &bandwidth, &f32, &bf16);
+    double bandwidth = 0, f32 = 0, bf16 = 0, tpot = t->tpot[p->repeats / 2];
+    double bytes = (double)model_weight_bytes(m), share;
+    int known = t->share[0] > 0; /* beside every repeat */
+    s->backend.table.measure(s->backend.device.dev, known ? NULL : &bandwidth, &f32, &bf16);
+    share = bandwidth > 0 ? bytes / tpot / bandwidth : 0;
+    qsort(t->reads, (size_t)p->repeats, sizeof *t->reads, by_value);
+    qsort(t->share, (size_t)p->repeats, sizeof *t->share, by_value);
+    if (known) {
+        bandwidth = t->reads[p->repeats / 2];
+        share = t->share[p->repeats / 2];
+    }
     json_add_num(result, "weight_bytes_read_per_token", bytes);
     json_add_num(result, "read_bandwidth_bytes_per_second", bandwidth);
-    if (bandwidth > 0 && best > 0 && p->batch == 1)
-        json_add_num(result, "bandwidth_fraction", bytes / best / bandwidth);
+    if (share > 0 && p->batch == 1) json_add_num(result, "bandwidth_fraction", share);
     json_add_num(result, "f32_flops", f32);
     if (bf16 > 0) json_add_num(result, "bf16_flops", bf16);
 }
@@ -187,22 +220,27 @@ sqz_status task_bench(job_state *s, const cJSON *task, cJSON *result, sqz_error 
     subject *subj;
     model *m;
     plan p;
+    malloc_trim(0);
     reset_peak();
     int64_t floor_kb = status_kb("VmRSS");
     sqz_status st = job_subject(s, 1, 1, &subj, err);
     if (st) return st;
     st = make_plan(task, &subj->config, &p, err);
     if (!st) st = subject_model(subj, &m, err);
-    double *room = st ? NULL : calloc((size_t)p.repeats * 4 + 4, sizeof *room);
+    double *room = st ? NULL : calloc((size_t)p.repeats * 6 + 6, sizeof *room);
     if (!st && !room) st = err_set(err, SQZ_E_NOMEM, "no memory for %d timings", (int)p.repeats);
     if (st) {
         subject_close(subj);
         return st;
     }
-    timings t = {room, room + p.repeats, room + 2 * p.repeats, room + 3 * p.repeats, 0, -1, -1};
+    timings t = {.ttft = room,
+                 .tpot = room + p.repeats,
+                 .prefill = room + 2 * p.repeats,
+                 .decode = room + 3 * p.repeats,
+                 .reads = room + 4 * p.repeats,
+                 .share = room + 5 * p.repeats};
     st = measure(s, m, &p, &t, err);
     if (!st) {
-        int64_t peak_kb = status_kb("VmHWM");
         add_spread(result, "ttft_seconds", t.ttft, p.repeats);
         add_spread(result, "tpot_seconds", t.tpot, p.repeats);
         add_spread(result, "prefill_tokens_per_second", t.prefill, p.repeats);
@@ -211,11 +249,11 @@ sqz_status task_bench(job_state *s, const cJSON *task, cJSON *result, sqz_error 
         json_add_num(result, "new_tokens", (double)p.new_tokens);
         json_add_num(result, "batch", (double)p.batch);
         json_add_num(result, "repeats", p.repeats);
-        json_add_num(result, "peak_rss_bytes", 1024.0 * (double)peak_kb);
+        json_add_num(result, "peak_rss_bytes", 1024.0 * (double)t.peak_kb);
         json_add_num(result, "process_floor_bytes", 1024.0 * (double)floor_kb);
         cJSON_AddStringToObject(result, "compute", subj->compute == SQZ_BF16 ? "bf16" : "fp32");
-        add_energy(result, t.uj_before, t.uj_after, t.decode_s,
-                   (double)(p.repeats * p.batch * (p.new_tokens - 1)), s->backend.info.threads);
+        add_energy(result, t.uj, t.decode_s, (double)(p.repeats * p.batch * (p.new_tokens - 1)),
+                   s->backend.info.threads);
         add_bandwidth(s, m, &p, &t, result);
     }
     free(room);

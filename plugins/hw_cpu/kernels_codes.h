@@ -392,6 +392,11 @@ VFN void pairs_band(const codes_dot *d, const int32_t bits, const int nt)
             cell_load(at, bits, a[0]);
             cell_load(at + 4 * VW, bits, a[1]);
             UNROLL
+            for (int i = 0; i < cell_words(bits); i++) {
+                a[0][i] = v_keep(a[0][i]);
+                a[1][i] = v_keep(a[1][i]);
+            }
+            UNROLL
             for (int64_t i = 0; i < 2 * cell_words(bits); i++) __builtin_prefetch(ahead + i * 64);
             UNROLL
             for (int p = 0; p < per / 2 * halves; p++) {

@@ -130,6 +130,12 @@ VFN vi v_words(const void *p)
 {
     return _mm512_loadu_si512(p);
 }
+/* x in a register: otherwise the compiler folds its load into each of its uses. */
+VFN vi v_keep(vi x)
+{
+    __asm__("" : "+v"(x));
+    return x;
+}
 VFN vi v_shift(vi x, int by)
 {
     return _mm512_srli_epi32(x, (unsigned)by);

@@ -142,8 +142,10 @@ typedef struct sqz_op_layer_norm {
 } sqz_op_layer_norm;
 SQZ_SEALED(sqz_op_layer_norm, eps, 96);
 
-/* sqz_hardware.features: what a backend reads beyond the fields of 1.0. */
-#define SQZ_HARDWARE_SOFTCAP (1ull << 0) /* sqz_op_attend.softcap */
+/* sqz_hardware.features: what a backend does beyond 1.0. */
+#define SQZ_HARDWARE_SOFTCAP (1ull << 0) /* reads sqz_op_attend.softcap */
+#define SQZ_HARDWARE_COPIES (1ull << 1)  /* pack copies int-affine: its arrays may go at once */
+#define SQZ_HARDWARE_READS (1ull << 2)   /* measure takes NULL for rates that are not wanted */
 
 typedef struct sqz_hardware {
     uint32_t struct_size;
@@ -160,7 +162,8 @@ typedef struct sqz_hardware {
     sqz_status (*sync)(void *dev);
 
     /* A linear's weight in the backend's own layout for `compute`.  The source arrays stay valid
-     * and unchanged until packed_free, so a backend may keep pointers to them.
+     * and unchanged until packed_free, so a backend may keep pointers to them; those of an
+     * int-affine weight only without SQZ_HARDWARE_COPIES.
      * SQZ_E_UNSUPPORTED for a form or dtype it cannot run. */
     sqz_status (*pack)(void *dev, const sqz_weight *, int32_t compute, void **packed);
     void (*packed_free)(void *dev, void *packed);
@@ -197,7 +200,8 @@ typedef struct sqz_hardware {
     sqz_status (*inverse_factor)(void *dev, float *a, int64_t n);
 
     /* Measured ceilings: sustained bytes/s reading memory, and flop/s of float32 and bf16 products
-     * (0 when not available).  Takes about a second. */
+     * (0 when not available).  Takes about a second; with SQZ_HARDWARE_READS reads alone take a
+     * tenth of it. */
     sqz_status (*measure)(void *dev, double *read_bandwidth, double *f32_flops, double *bf16_flops);
 
     /* ---- since 1.1 ---- */

@@ -20,6 +20,7 @@ typedef struct block {
     struct source {
         void *owned;      /* copy of a tensor that is misaligned or transposed, or NULL */
         uint8_t overlaid; /* its arrays are the overlay's */
+        uint8_t packed;   /* the backend has all it needs */
     } *sources;           /* [model_linear_count] */
     void *router_owned;
     int loaded;

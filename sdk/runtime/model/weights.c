@@ -289,6 +289,21 @@ static sqz_status piece_affine(piece *p, const linear_part *part, const sqz_weig
     return SQZ_OK;
 }
 
+/* The arrays of a linear that the backend has copied. */
+static void let_go(model *m, block *b, int64_t i, const linear_spec *spec)
+{
+    linear_part part[MAX_PARTS];
+    for (int k = family_parts(&m->config, spec, part) - 1; k >= 0; k--) {
+        piece *p = &b->pieces[part[k].slot];
+        free(p->owned);
+        p->owned = NULL;
+    }
+    if (b->sources[i].overlaid && m->overlay->done)
+        m->overlay->done(m->overlay->impl, spec->module);
+    b->sources[i].overlaid = 0;
+    b->sources[i].packed = 1;
+}
+
 static sqz_status load_linear(model *m, block *b, int64_t i, const linear_spec *spec,
                               sqz_error *err)
 {
@@ -315,6 +330,7 @@ static sqz_status load_linear(model *m, block *b, int64_t i, const linear_spec *
     }
     /* Packing read every page.  A backend that kept the pointer maps them again when it must. */
     if (!st && !found) model_dense_done(m->ck, spec);
+    if (!st && affine && (m->hw->features & SQZ_HARDWARE_COPIES)) let_go(m, b, i, spec);
     return st;
 }
 
@@ -343,7 +359,8 @@ void block_drop(model *m, int64_t layer)
         free(b->sources[i].owned);
         if (b->sources[i].overlaid && m->overlay->done)
             m->overlay->done(m->overlay->impl, spec.module);
-        if (b->loaded && !b->sources[i].overlaid) model_dense_done(m->ck, &spec);
+        if (b->loaded && !b->sources[i].overlaid && !b->sources[i].packed)
+            model_dense_done(m->ck, &spec);
     }
     free(b->router_owned);
     free(b->pieces);

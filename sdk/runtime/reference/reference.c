@@ -670,15 +670,15 @@ static sqz_status ref_measure(void *dev, double *read_bandwidth, double *f32_flo
         sink = sink + sum;
         bytes += WORDS * sizeof *words;
     } while (seconds_now() - start < 0.3);
-    *read_bandwidth = bytes / (seconds_now() - start);
+    if (read_bandwidth) *read_bandwidth = bytes / (seconds_now() - start);
     start = seconds_now();
     do {
         ref_gemm(dev, 0, 0, SIDE, SIDE, SIDE, 1, m, SIDE, m + SIDE * SIDE, SIDE, 0,
                  m + 2 * SIDE * SIDE, SIDE);
         flops += 2.0 * SIDE * SIDE * SIDE;
     } while (seconds_now() - start < 0.3);
-    *f32_flops = flops / (seconds_now() - start);
-    *bf16_flops = 0;
+    if (f32_flops) *f32_flops = flops / (seconds_now() - start);
+    if (bf16_flops) *bf16_flops = 0;
     free(words);
     free(m);
     return SQZ_OK;
@@ -715,7 +715,7 @@ static const sqz_hardware table = {
     .inverse_factor = ref_inverse_factor,
     .measure = ref_measure,
     .reverse_cholesky = ref_reverse_cholesky,
-    .features = SQZ_HARDWARE_SOFTCAP,
+    .features = SQZ_HARDWARE_SOFTCAP | SQZ_HARDWARE_READS,
     .layer_norm = ref_layer_norm,
     .activate = ref_activate,
     .scale = ref_scale,
@@ -747,6 +747,7 @@ void hardware_complete(const sqz_hardware *backend, sqz_hardware *out)
         done.packed_free = b.packed_free;
         done.packed_bytes = b.packed_bytes;
         done.linear = b.linear;
+        done.features |= b.features & SQZ_HARDWARE_COPIES;
     }
     if (b.kv_new && b.kv_free && b.kv_append && b.kv_copy && b.attend) {
         done.kv_new = b.kv_new;
@@ -754,9 +755,11 @@ void hardware_complete(const sqz_hardware *backend, sqz_hardware *out)
         done.kv_append = b.kv_append;
         done.kv_copy = b.kv_copy;
         done.attend = b.attend;
-        done.features = b.features;
+        done.features &= ~SQZ_HARDWARE_SOFTCAP;
+        done.features |= b.features & SQZ_HARDWARE_SOFTCAP;
     }
 #define TAKE(row) done.row = b.row ? b.row : done.row
+    if (b.measure && !(b.features & SQZ_HARDWARE_READS)) done.features &= ~SQZ_HARDWARE_READS;
     TAKE(describe);
     TAKE(upload);
     TAKE(download);
