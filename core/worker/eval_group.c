@@ -58,6 +58,19 @@ static sums add_up(const task_set *s, const task_group *g, const cJSON *results,
     return t;
 }
 
+/* Is this key of a result a metric?  The primary one is; others have a standard error, at least
+ * where a member has more than one row. */
+static int is_metric(const task_set *s, const task_group *g, const cJSON *results, const char *key)
+{
+    const cJSON *first = json_get(results, s->names.at[g->members[0]]);
+    int is = !strcmp(json_str(first, "primary", ""), key);
+    char *error = path_format("%s_stderr", key);
+    for (int i = 0; i < g->n && !is; i++)
+        is = json_get(json_get(results, s->names.at[g->members[i]]), error) != NULL;
+    free(error);
+    return is;
+}
+
 static void add_group(const task_set *s, const task_group *g, cJSON *results)
 {
     static const char *const copied[] = {"evaluation", "primary", "higher_is_better"};
@@ -65,16 +78,15 @@ static void add_group(const task_set *s, const task_group *g, cJSON *results)
     cJSON *out = cJSON_CreateObject();
     cJSON_ArrayForEach(m, first)
     {
+        if (!is_metric(s, g, results, m->string)) continue;
+        sums t = add_up(s, g, results, m->string);
         char *error = path_format("%s_stderr", m->string);
-        if (json_get(first, error)) {
-            sums t = add_up(s, g, results, m->string);
-            json_add_num(out, m->string, t.value / t.items);
-            if (t.errors == (int)t.tasks && t.items > t.tasks)
-                json_add_num(out, error, sqrt(t.variance / (t.items - t.tasks) / t.items));
-            if (!json_get(out, "n")) {
-                json_add_num(out, "n", t.items);
-                json_add_num(out, "seconds", t.seconds);
-            }
+        json_add_num(out, m->string, t.value / t.items);
+        if (t.errors == (int)t.tasks && t.items > t.tasks)
+            json_add_num(out, error, sqrt(t.variance / (t.items - t.tasks) / t.items));
+        if (!json_get(out, "n")) {
+            json_add_num(out, "n", t.items);
+            json_add_num(out, "seconds", t.seconds);
         }
         free(error);
     }

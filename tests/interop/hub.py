@@ -10,6 +10,7 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
 os.environ["no_proxy"] = "*"
+os.environ.pop("HF_HUB_OFFLINE", None)  # the only hub asked is the one started here
 
 
 def main():
