@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Comparisons with Python peers (make interop), all or the ones named:
 #
-#   tests/interop/run.sh [export] [families] [tokenizers] [chat] [gguf] [parquet] [hub] [estimate] [agreement] [mlflow]
+#   tests/interop/run.sh [export] [families] [tokenizers] [chat] [gguf] [parquet] [hub] [estimate] [agreement]
+#                        [long] [mlflow]
 #
 # Uses the interpreter in $SQZ_PYTHON when set, else makes a virtual environment under build/; the program of $SQZ_BUILD
 # (default build).  SQZ_SHARED names the folder of models, golden outputs, tokenizers and evaluation rows that some of them
@@ -38,6 +39,7 @@ compare() {
         rm -rf build/interop/agreement
         "$python" $here/agreement.py --sqz "$sqz" --limit 10 --subject-rows 1 --generations 2 --work build/interop/agreement
         ;;
+    long) "$python" $here/long_context.py "$sqz" examples/tiny-arith/model examples/tiny-arith/data/test.jsonl ;;
     # A real MLflow server (loopback); uses $SQZ_MLFLOW_PYTHON or makes an environment of its own.
     mlflow) python3 $here/mlflow.py "$sqz" ;;
     *) echo "no comparison is called $1" && return 1 ;;
@@ -45,7 +47,7 @@ compare() {
 }
 
 failed=()
-[ $# -gt 0 ] || set -- export families tokenizers chat gguf parquet hub estimate agreement mlflow
+[ $# -gt 0 ] || set -- export families tokenizers chat gguf parquet hub estimate agreement long mlflow
 for name in "$@"; do
     echo "== $name"
     start=$SECONDS
