@@ -339,7 +339,7 @@ def dictionaries():
         "tokenizer": ['"type":', 'BPE', 'ByteLevel', 'Metaspace', 'Split', 'Sequence', 'Digits', 'Punctuation', 'Whitespace', 'Replace', 'Prepend', 'NFC',
                       'NFKC', 'NFD', 'Lowercase', 'Strip', 'Fuse', 'ByteFallback', '"Regex":', '"String":', '\\\\p{L}', '(?i:', '(?=', '(?<!', '\\\\s+', '{1,3}',
                       '"merges":', '"vocab":', '"added_tokens":', '"behavior":', 'MergedWithPrevious', 'Removed', '"invert":true', '<0x', 'TemplateProcessing',
-                      'Unigram', 'WordPiece', 'BertNormalizer', 'BertPreTokenizer', 'Precompiled', 'StripAccents', 'CTC', 'BPEDecoder', '"unk_id":', '##', '"max_input_chars_per_word":'],
+                      'Unigram', 'WordPiece', 'BertNormalizer', 'BertPreTokenizer', 'UnicodeScripts', 'Precompiled', 'StripAccents', 'CTC', 'BPEDecoder', '"unk_id":', '##', '"max_input_chars_per_word":'],
         "sentencepiece": ['\\x0a\\x0a', '\\x12\\x07', '\\x1a\\x05', '\\x15\\x00\\x00\\x80\\xbf', '\\x18\\x06', '\\x98\\x02\\x01', '\\xff\\xff\\xff\\xff\\x0f', '\\xe2\\x96\\x81', '<0x41>', '<s>',
                           '\\xc0\\x02\\x00'],
         "pipeline": ['"model":', '"dataset":', '"source":', '"calibration":', '"objectives":', '"budget":', '"trials":', '"wall":', '"steps":', '"use":', '"with":',

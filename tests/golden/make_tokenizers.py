@@ -1,6 +1,6 @@
 """Small tokenizers of each kind and their reference encodings (tests/golden/tokenizer/NAME/), for test_tokenizer.
 
-    python make_tokenizers.py       (pip install tokenizers transformers sentencepiece protobuf)
+    python make_tokenizers.py [NAME]...     (pip install tokenizers transformers sentencepiece protobuf)
 
 Trained on the word list of tests/interop/compare_tokenizers.py; the texts are its first ones and random ones.  vectors.jsonl
 has the layout of tiny-arith.jsonl: text, ids, ids_special, decoded (of ids, special tokens kept).
@@ -48,12 +48,17 @@ def main():
             for a, b in RULES:
                 f.write(" ".join("%X" % ord(c) for c in a) + "\t" + " ".join("%X" % ord(c) for c in b) + "\n")
         rules = dict(normalization_rule_tsv=tsv)
+        wanted = lambda name: not sys.argv[1:] or name in sys.argv[1:]
         for name, make in comparison.made(600, **rules):
+            if not wanted(name):
+                continue
             folder = fresh(name)
             with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as f:
                 f.write(json.dumps(json.loads(make().to_str()), separators=(",", ":"), ensure_ascii=False) + "\n")
             write_vectors(folder, Tokenizer.from_file(os.path.join(folder, "tokenizer.json")))
         for name, cls, model, config in comparison.sentencepiece_models(600, **rules):
+            if not wanted(name):
+                continue
             folder = fresh(name)
             comparison.write_sentencepiece(folder, cls, model, config)
             write_vectors(folder, getattr(transformers, cls).from_pretrained(folder).backend_tokenizer)

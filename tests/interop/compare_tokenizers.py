@@ -155,6 +155,10 @@ def made(size=3000, **rules):
     yield "split-behaviours", lambda: train(models.BPE(unk_token="<unk>"), trainers.BpeTrainer(vocab_size=size // 2, special_tokens=["<unk>"], **QUIET), normalizer=N.NFKD(),
                                             pre_tokenizer=P.Sequence([split(r"[aeiou]", "merged_with_next"), split(r"\p{P}", "merged_with_previous"), split(r"\s", "removed"),
                                                                       split(r"[0-9]+", "contiguous")]), decoder=D.CTC(pad_token="a", word_delimiter_token="e"))
+    # Unknown characters of a word are one token, so the tokens count the words of every script.
+    yield "scripts", lambda: train(models.BPE(unk_token="<unk>", fuse_unk=True),
+                                   trainers.BpeTrainer(vocab_size=9, initial_alphabet=list(" aeiou.1"), limit_alphabet=8, special_tokens=["<unk>"], **QUIET),
+                                   pre_tokenizer=P.UnicodeScripts())
     yield "unigram", lambda: train(models.Unigram(), uni(), normalizer=N.Sequence([N.NFKC(), N.Replace("  ", " ")]), pre_tokenizer=P.Metaspace(prepend_scheme="always"),
                                    decoder=D.Metaspace(prepend_scheme="always"), post_processor=ends("$A </s>", "</s>"))
     yield "unigram-charsmap", lambda: train(models.Unigram(), uni(), normalizer=N.Sequence([N.Precompiled(charsmap(**rules)), N.Strip(left=False, right=True), N.Replace(Regex(" {2,}"), "▁")]),

@@ -1,13 +1,17 @@
 """Where the `tokenizers` package classes a code point otherwise than utf8proc: writes sdk/runtime/tokenizer/unicode_tables.h.
 
     python unicode_tables.py > ../../sdk/runtime/tokenizer/unicode_tables.h
+    python unicode_tables.py scripts > ../../sdk/runtime/tokenizer/unicode_scripts.h
 
 The package takes its character classes from libraries with tables of different Unicode versions (punctuation and
 marks older than utf8proc's, digits, letters and words newer).  Every code point is put through the public
 interface of the package and compared with the category that libutf8proc gives; the differences are the tables.
+Scripts, which libutf8proc does not know, are found by where the package's UnicodeScripts splits.
 """
 import ctypes
 import importlib.metadata
+import sys
+
 from tokenizers import Regex
 from tokenizers import normalizers as N
 from tokenizers import pre_tokenizers as P
@@ -64,6 +68,33 @@ def table(name, comment, reference, ours):
     print("    {UINT32_MAX, 0, 0}};")
 
 
+def scripts():
+    """Ranges of code points between which UnicodeScripts never splits: {first, last, class}."""
+    splitter = P.UnicodeScripts()
+    known = [c for c in POINTS if splitter.pre_tokenize_str(chr(c))]  # the others belong to any script
+    starts = {begin for _, (begin, _) in splitter.pre_tokenize_str("".join(map(chr, known)))}
+    found, rows = [], []
+    for i, c in enumerate(known):
+        if i in starts:
+            of = next((k for k, r in enumerate(found) if len(splitter.pre_tokenize_str(chr(r) + chr(c))) == 1), None)
+            if of is None:
+                of = len(found)
+                found.append(c)
+            kind = of + 1
+        if rows and rows[-1][1] == c - 1 and rows[-1][2] == kind:
+            rows[-1][1] = c
+        else:
+            rows.append([c, c, kind])
+    print(f"""/* unicode_scripts.h - scripts as the reference splits by them: {{first, last, script}}; what is in no range goes with any.
+ *
+ * Made by `tests/interop/unicode_tables.py scripts` from tokenizers {importlib.metadata.version('tokenizers')}; included by unicode.c only.  The numbers are
+ * of this table alone, in the order of the first code points: {len(found)} scripts. */""")
+    print("\nstatic const script_range script_ranges[] = {")
+    for k in range(0, len(rows), 4):
+        print("    " + " ".join(f"{{0x{a:X}, 0x{b:X}, {kind}}}," for a, b, kind in rows[k : k + 4]))
+    print("};")
+
+
 def main():
     alphabetic = {c for a, b in ((0x24B6, 0x24E9), (0x1F130, 0x1F149), (0x1F150, 0x1F169), (0x1F170, 0x1F189)) for c in range(a, b + 1)}
     bert = dict(handle_chinese_chars=False, lowercase=False)
@@ -99,4 +130,4 @@ def main():
     print("};")
 
 
-main()
+scripts() if sys.argv[1:] == ["scripts"] else main()

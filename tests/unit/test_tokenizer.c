@@ -25,6 +25,7 @@ static const char *const kinds[] = {
     "clip",
     "unigram",
     "split-behaviours",
+    "scripts",
     "unigram-charsmap",
     "unigram-bytes",
     "bert",
@@ -786,9 +787,9 @@ START_TEST(test_refused)
         {"{\"normalizer\":{\"type\":\"Nmt\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":"
          "0},\"merges\":[]}}",
          SQZ_E_UNSUPPORTED, "\"Nmt\""},
-        {"{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"},\"model\":{\"type\":\"BPE\",\"vocab\":{"
+        {"{\"pre_tokenizer\":{\"type\":\"FixedLength\"},\"model\":{\"type\":\"BPE\",\"vocab\":{"
          "\"a\":0},\"merges\":[]}}",
-         SQZ_E_UNSUPPORTED, "\"UnicodeScripts\""},
+         SQZ_E_UNSUPPORTED, "\"FixedLength\""},
         {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":"
          "\"Isolated\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
          ERR_MODEL, "compiled"},

@@ -3,7 +3,7 @@
  * Sequences are flattened, and the compound pre-tokenizers are taken apart into the same few steps:
  * ByteLevel is a leading space, GPT-2's expression and the byte map; Metaspace is a replacement and
  * a split.  A byte map at the very end may be left to the model, which reads bytes.
- * Left out and refused by name: UnicodeScripts. */
+ * Left out and refused by name: FixedLength. */
 #include "tokenizer/split.h"
 #include "json/json.h"
 #include "tokenizer/pattern.h"
@@ -27,6 +27,7 @@ typedef enum step_kind {
     STEP_CLASS,
     STEP_WORDS, /* runs of word characters, and runs of neither these nor spaces */
     STEP_CHAR,
+    STEP_SCRIPTS, /* runs of one script; what belongs to any stays with the run before it */
     STEP_SPACE,
     STEP_META,
     STEP_BYTES
@@ -227,6 +228,10 @@ static sqz_status add_tree(const reader *r, const cJSON *json)
         step_new(r, STEP_WORDS, &st);
         return st;
     }
+    if (!strcmp(type, "UnicodeScripts")) {
+        step_new(r, STEP_SCRIPTS, &st);
+        return st;
+    }
     if (!strcmp(type, "Digits"))
         return add_class(r, CHAR_DIGIT,
                          json_bool(json, "individual_digits", 0) ? ISOLATED : CONTIGUOUS);
@@ -346,6 +351,23 @@ static void split_words(const char *text, span word, pieces *out)
     if (before) pieces_add_span(out, word.at + begin, word.n - begin);
 }
 
+/* As the reference has it, what stands before the first letter of any script belongs to no word. */
+static void split_scripts(const char *text, span word, pieces *out)
+{
+    const char *p = text + word.at;
+    int64_t begin = -1, n;
+    int before = 0;
+    uint32_t c;
+    for (int64_t i = 0; i < word.n && (n = utf8_next(p + i, word.n - i, &c)); i += n) {
+        int script = char_script(c);
+        if (!script || script == before) continue;
+        if (begin >= 0) pieces_add_span(out, word.at + begin, i - begin);
+        begin = i;
+        before = script;
+    }
+    if (begin >= 0) pieces_add_span(out, word.at + begin, word.n - begin);
+}
+
 /* ---- rewriting: steps that change the text ------------------------------------------------------
  */
 
@@ -398,6 +420,8 @@ sqz_status splitter_run(splitter *z, pieces *words, int first, sqz_error *err)
                     st = split_pattern(z, s, words->text.at, words->spans[w], &g, err);
                 else if (s->kind == STEP_WORDS)
                     split_words(words->text.at, words->spans[w], out);
+                else if (s->kind == STEP_SCRIPTS)
+                    split_scripts(words->text.at, words->spans[w], out);
                 else
                     split_chars(s, words->text.at, words->spans[w], &g);
                 if (st != SQZ_OK) return st;

@@ -13,6 +13,12 @@ typedef struct class_range {
 } class_range;
 #include "tokenizer/unicode_tables.h"
 
+typedef struct script_range {
+    uint32_t first, last;
+    uint8_t script;
+} script_range;
+#include "tokenizer/unicode_scripts.h"
+
 /* ---- classes ------------------------------------------------------------------------------------
  */
 
@@ -98,6 +104,20 @@ int char_is(uint32_t c, char_class which)
     case CHAR_OTHER: in = OVERRIDE(other_ranges, c); return in < 0 ? k >= UTF8PROC_CATEGORY_CC : in;
     default: return 0;
     }
+}
+
+int char_script(uint32_t c)
+{
+    size_t low = 0, high = sizeof script_ranges / sizeof *script_ranges;
+    while (low < high) { /* the first range that ends at or after c */
+        size_t middle = (low + high) / 2;
+        if (script_ranges[middle].last < c)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    int in = low < sizeof script_ranges / sizeof *script_ranges && script_ranges[low].first <= c;
+    return in ? script_ranges[low].script : 0;
 }
 
 uint32_t char_lower(uint32_t c)

@@ -18,6 +18,9 @@ typedef enum char_class {
     CHAR_NUMBER       /* \p{N} of expressions                                             */
 } char_class;
 int char_is(uint32_t c, char_class);
+/* The script of the UnicodeScripts pre-tokenizer, from 1 on; 0: goes with any (spaces, code points
+ * that its table lacks). */
+int char_script(uint32_t c);
 /* The letter's lower case, where that is one character (U+0130's is two). */
 uint32_t char_lower(uint32_t c);
 
