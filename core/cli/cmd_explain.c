@@ -151,7 +151,13 @@ static void infer(const cli *c, explained *e)
     sqz_error local = {0};
     spec_detect(&machine);
     sqz_status s = study_catalogue(c, e->config, &cat, &local);
-    if (!s) s = infer_spec(e->config, cat, &machine, &e->spec, &local);
+    sources data = {0};
+    char *store = cli_registry_dir(c);
+    const convert_options convert = {cat, store, {0, machine.memory_bytes}, &cli_reading};
+    if (!s) s = sources_open(e->config, &convert, &data, &local);
+    if (!s) s = infer_spec(e->config, cat, &machine, &data, &e->spec, &local);
+    sources_close(&data);
+    free(store);
     if (s) terminal_log(SQZ_LOG_WARN, "inferred values are not available: %s", local.text);
     if (cat) catalogue_close(cat);
 }

@@ -210,7 +210,8 @@ static sqz_status run_command(cli *c, sqz_error *err)
                           .store = store,
                           .threads = cli_threads(c),
                           .observer = on_event,
-                          .observer_ctx = &l};
+                          .observer_ctx = &l,
+                          .reading = &cli_reading};
         s = resume ? run_resume(resume, &ro, &r, err) : run_open(&ro, &r, err);
         if (!s) listeners_track(&l, c, r, cat);
         if (!s) s = drive(c, r, &l, err);
@@ -328,7 +329,8 @@ static sqz_status plan_command(cli *c, sqz_error *err)
                           .catalogue = cat,
                           .output = cli_text(c, "output"),
                           .store = store,
-                          .threads = cli_threads(c)};
+                          .threads = cli_threads(c),
+                          .reading = &cli_reading};
         s = run_plan(&ro, &plan, err);
         if (!s) warn_of_disk(plan, store);
         free(store);

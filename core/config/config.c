@@ -90,6 +90,8 @@ static sqz_status extract_datasets(holder *h, sqz_error *err)
                            c->n_datasets);
         d->name = keep(h, dataset_name(d->source));
         d->use = json_str(item, "use", NULL);
+        d->reader = json_str(json_get(item, "reader"), "use", NULL);
+        d->reader_with = json_get(json_get(item, "reader"), "with");
         d->limit = json_int(item, "limit", 0);
         d->window = json_int(item, "window", 0);
         for (int i = 0; i < c->n_datasets; i++)
@@ -136,6 +138,8 @@ static sqz_status extract(holder *h, sqz_error *err)
     c->calibration_samples = json_int(calibration, "samples", 0);
     c->calibration_seq_len = json_int(calibration, "seq_len", 0);
     c->calibration_tokens = json_int(calibration, "tokens", 0);
+    c->calibration_reader = json_str(json_get(calibration, "reader"), "use", NULL);
+    c->calibration_reader_with = json_get(json_get(calibration, "reader"), "with");
     if (c->calibration_samples && c->calibration_tokens)
         return err_set(err, ERR_USAGE,
                        "%s: calibration.samples and calibration.tokens exclude each other",

@@ -17,6 +17,8 @@ typedef struct config_dataset {
     const char *name;   /* key of its results: NAME of NAME=FILE, else the file's stem */
     const char *source; /* FILE or NAME=FILE, path resolved */
     const char *use;    /* evaluation agent, or NULL = by the fields of the rows */
+    const char *reader; /* data plugin, or NULL = none is named */
+    const cJSON *reader_with;
     int64_t limit;      /* rows, 0 = all */
     int64_t window;     /* perplexity window, 0 = eval.window, then the default */
 } config_dataset;
@@ -34,6 +36,8 @@ typedef struct config {
     const char *calibration;                          /* FILE or NULL = chosen by the spec */
     int64_t calibration_samples, calibration_seq_len; /* 0 = chosen by the spec */
     int64_t calibration_tokens;                       /* 0 = by samples */
+    const char *calibration_reader;                   /* data plugin, or NULL */
+    const cJSON *calibration_reader_with;
     const char *const *objectives;
     int n_objectives;
     double max_accuracy_drop, max_vram, max_bytes, max_latency_s; /* bytes, seconds */

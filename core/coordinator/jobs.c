@@ -66,7 +66,7 @@ static void add_eval_of(const run *r, cJSON *evals, int i, int64_t limit)
     const config_dataset *d = &r->config->datasets[i];
     cJSON *e = cJSON_CreateObject();
     cJSON_AddStringToObject(e, "name", d->name);
-    cJSON_AddStringToObject(e, "dataset", d->source);
+    cJSON_AddStringToObject(e, "dataset", sources_dataset_spec(&r->data, r->config, i));
     if (limit > 0) cJSON_AddNumberToObject(e, "limit", (double)limit);
     int64_t window = d->window ? d->window : r->config->window;
     if (window) cJSON_AddNumberToObject(e, "window", (double)window);
@@ -87,9 +87,10 @@ static const char *kl_dataset(const run *r)
         json_get(json_get(json_get(r->baseline.json, "rungs"), "full"), "results");
     for (int i = 0; i < r->config->n_datasets; i++)
         if (json_get(json_get(results, r->config->datasets[i].name), "perplexity"))
-            return r->config->datasets[i].source;
-    const char *source = spec_str(r->spec, "calibration", NULL);
-    return source ? source : r->config->datasets[0].source;
+            return sources_dataset_spec(&r->data, r->config, i);
+    const char *source =
+        sources_calibration_spec(&r->data, spec_str(r->spec, "calibration", NULL));
+    return source ? source : sources_dataset_spec(&r->data, r->config, 0);
 }
 
 static void add_bench(const run *r, cJSON *job)
@@ -110,7 +111,8 @@ static void add_full_eval(const run *r, cJSON *job)
 static void add_steps(const run *r, const trial *t, cJSON *job)
 {
     cJSON *task = add_task(job, "steps"), *step;
-    const char *source = spec_str(r->spec, "calibration", NULL);
+    const char *source =
+        sources_calibration_spec(&r->data, spec_str(r->spec, "calibration", NULL));
     if (source) {
         cJSON *c = cJSON_AddObjectToObject(task, "calibration");
         cJSON_AddStringToObject(c, "source", source);
@@ -126,7 +128,7 @@ static void add_steps(const run *r, const trial *t, cJSON *job)
         cJSON_AddNumberToObject(c, "seed", json_num(r->config->full, "seed", 0));
         cJSON *exclude = cJSON_AddArrayToObject(c, "exclude");
         for (int i = 0; i < r->config->n_datasets; i++)
-            cJSON_AddItemToArray(exclude, cJSON_CreateString(r->config->datasets[i].source));
+            cJSON_AddItemToArray(exclude, cJSON_CreateString(sources_dataset_spec(&r->data, r->config, i)));
     }
     cJSON *steps = cJSON_Duplicate(json_get(t->json, "steps"), 1);
     cJSON_ArrayForEach(step, steps) cJSON_DeleteItemFromObjectCaseSensitive(step, "origin");

@@ -142,7 +142,10 @@ sqz_status run_plan(const run_options *o, cJSON **plan, sqz_error *err)
     model_config shape = {0};
     spec_detect(&machine);
     if (o->threads > 0) machine.threads = o->threads;
-    sqz_status s = infer_spec(o->config, o->catalogue, &machine, &spec, err);
+    sources data = {0};
+    sqz_status s = run_sources(o, o->config, &machine, &data, err);
+    if (!s) s = infer_spec(o->config, o->catalogue, &machine, &data, &spec, err);
+    sources_close(&data);
     if (s) return s;
     int known = spec_model_config(o->config->model, &shape, NULL) == SQZ_OK;
     s = space_build(o->config, o->catalogue, spec,

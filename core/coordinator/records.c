@@ -67,7 +67,7 @@ static void add_calibration_digest(cJSON *to, const char *source, sqz_status *s,
 }
 
 cJSON *records_fingerprint(const config *c, const catalogue *cat, const cJSON *spec,
-                           const char *store, sqz_error *err)
+                           const sources *from, const char *store, sqz_error *err)
 {
     cJSON *f = cJSON_CreateObject(), *data, *plugins;
     char digest[DIGEST_TEXT];
@@ -75,9 +75,9 @@ cJSON *records_fingerprint(const config *c, const catalogue *cat, const cJSON *s
     if (!s) cJSON_AddStringToObject(f, "model", digest);
     data = cJSON_AddObjectToObject(f, "data");
     for (int i = 0; i < c->n_datasets; i++)
-        add_file_digest(data, c->datasets[i].name, c->datasets[i].source, &s, err);
-    if (spec_str(spec, "calibration", NULL))
-        add_calibration_digest(f, spec_str(spec, "calibration", NULL), &s, err);
+        add_file_digest(data, c->datasets[i].name, sources_dataset_spec(from, c, i), &s, err);
+    const char *calibration = sources_calibration_spec(from, spec_str(spec, "calibration", NULL));
+    if (calibration) add_calibration_digest(f, calibration, &s, err);
     plugins = cJSON_AddObjectToObject(f, "plugins");
     for (int i = 0; i < catalogue_count(cat); i++) {
         const agent_info *a = catalogue_at(cat, i);
@@ -171,6 +171,7 @@ sqz_status records_write_run(run *r, const char *state, sqz_error *err)
     copy(j, "spec", r->spec);
     copy(j, "fingerprint", r->fingerprint);
     copy(j, "plan", r->plan);
+    if (cJSON_GetArraySize(r->data.facts)) copy(j, "readers", r->data.facts);
     cJSON_AddItemToObject(j, "versions", versions_json());
     cJSON_AddItemToObject(j, "machine", machine_json(r));
     cJSON_AddNumberToObject(j, "seed", (double)r->config->seed);

@@ -85,6 +85,7 @@ typedef struct run_options {
     void *job_ctx;
     run_look_fn look; /* NULL = room_look */
     void *look_ctx;
+    const worker_hooks *reading; /* of data plugins that read data before the run begins, or NULL */
 } run_options;
 
 /* What would be done, without doing it: {"model","spec":{key:{"value","origin"}},"objectives",

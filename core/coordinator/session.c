@@ -113,6 +113,33 @@ static sqz_status open_model(run *r, sqz_error *err)
     return SQZ_OK;
 }
 
+sqz_status run_sources(const run_options *o, const config *c, const spec_machine *machine,
+                       sources *out, sqz_error *err)
+{
+    char *store = o->store ? path_format("%s", o->store) : registry_default_dir();
+    double timeout = json_num(json_get(c->full, "hardware"), "job_timeout", 0);
+    const convert_options convert = {o->catalogue, store, {timeout, machine->memory_bytes},
+                                     o->reading};
+    sqz_status s = sources_open(c, &convert, out, err);
+    free(store);
+    return s;
+}
+
+/* Everything that jobs will open. */
+static sqz_status prepare_data(run *r, sqz_error *err)
+{
+    const char *calibration = spec_str(r->spec, "calibration", NULL);
+    const cJSON *read;
+    sqz_status s = SQZ_OK;
+    for (int i = 0; i < r->config->n_datasets && !s; i++)
+        s = sources_dataset(&r->data, r->config, i, err);
+    if (!s && calibration) s = sources_calibration(&r->data, r->config, calibration, err);
+    cJSON_ArrayForEach(read, r->data.facts)
+        run_log(r, SQZ_LOG_INFO, "%s: %lld rows, read by %s", read->string,
+                (long long)json_int(read, "rows", 0), json_str(read, "reader", "?"));
+    return s;
+}
+
 /* What follows from config and spec, for new and resumed runs alike. */
 static sqz_status prepare(run *r, sqz_error *err)
 {
@@ -120,6 +147,7 @@ static sqz_status prepare(run *r, sqz_error *err)
     sqz_error local = {0};
     r->store = store ? path_format("%s", store) : registry_default_dir();
     sqz_status s = open_model(r, err);
+    if (!s) s = prepare_data(r, err);
     if (!s)
         s = space_build(r->config, r->options.catalogue, r->spec,
                         cJSON_GetArraySize(spec_value(r->spec, "objectives")), &r->space, err);
@@ -131,7 +159,8 @@ static sqz_status prepare(run *r, sqz_error *err)
     if (registry_open(r->store, &r->registry, &local) || /* the workers would fail on it, too */
         registry_check(r->registry, &local))
         return err_set(err, local.code, "%s", local.text);
-    r->fingerprint = records_fingerprint(r->config, r->options.catalogue, r->spec, r->store, err);
+    r->fingerprint =
+        records_fingerprint(r->config, r->options.catalogue, r->spec, &r->data, r->store, err);
     if (!r->fingerprint) return err && err->code ? err->code : ERR_MODEL;
     return searcher_open(r, err);
 }
@@ -183,7 +212,8 @@ static sqz_status begin(run *r, sqz_error *err)
     char *named = output ? path_format("%s", output) : path_format("runs/%s", r->id);
     r->dir = absolute(named);
     free(named);
-    sqz_status s = infer_spec(r->config, r->options.catalogue, &r->machine, &r->spec, err);
+    sqz_status s = run_sources(&r->options, r->config, &r->machine, &r->data, err);
+    if (!s) s = infer_spec(r->config, r->options.catalogue, &r->machine, &r->data, &r->spec, err);
     if (!s) s = prepare(r, err);
     if (!s) s = refuse_baseline(r, err);
     if (!s) s = check_folder(r->dir, err);
@@ -305,6 +335,7 @@ static sqz_status continue_run(run *r, sqz_error *err)
     r->spec = cJSON_Duplicate(json_get(open, "spec"), 1);
     if (!r->options.store) r->options.store = json_str(open, "store", NULL);
     s = recorded_config(r, open, err);
+    if (!s) s = run_sources(&r->options, r->config, &r->machine, &r->data, err);
     if (!s) s = prepare(r, err);
     if (!s) s = compare_fingerprints(r, json_get(open, "fingerprint"), "", r->fingerprint, err);
     if (s) return s;
@@ -453,6 +484,7 @@ void run_close(run *r)
     cJSON_Delete(r->said);
     cJSON_Delete(r->front);
     model_config_free(&r->model);
+    sources_close(&r->data);
     seeds_free(&r->seeds);
     space_free(r->space);
     config_free(r->own_config);

@@ -7,6 +7,7 @@
 #include "tracker/tracking.h"
 #include "data/data.h"
 #include "data/folder.h"
+#include "host/source.h"
 #include "io/file.h"
 #include <dirent.h>
 #include <math.h>
@@ -21,6 +22,7 @@ typedef struct builder {
     const config *config;
     const catalogue *catalogue;
     const spec_machine *machine;
+    sources *data; /* or NULL */
     cJSON *spec;
     int has_config; /* the model's config.json was read */
     model_config model;
@@ -193,14 +195,17 @@ static sqz_status infer_model(builder *b)
  */
 
 /* What the rows say; NULL when there is no such file. */
-static sqz_status metric_by_rows(builder *b, const char *source, const char **metric)
+static sqz_status metric_by_rows(builder *b, const char **metric)
 {
     dataset *d = NULL;
+    sqz_status s = b->data ? sources_dataset(b->data, b->config, 0, b->err) : SQZ_OK;
+    if (s) return s;
+    const char *source = sources_dataset_spec(b->data, b->config, 0);
     char *path = dataset_path(source);
     *metric = NULL;
     if (!path) return SQZ_OK;
     free(path);
-    sqz_status s = dataset_open(source, &d, b->err);
+    s = dataset_open(source, &d, b->err);
     if (s) return s;
     *metric = d->kind == DATA_TEXT       ? "perplexity"
               : d->kind == DATA_GENERATE ? "exact_match"
@@ -214,7 +219,7 @@ static sqz_status infer_data(builder *b)
 {
     const config_dataset *primary = &b->config->datasets[0];
     const char *goal = spec_dataset_goal(primary->name), *metric;
-    sqz_status s = metric_by_rows(b, primary->source, &metric);
+    sqz_status s = metric_by_rows(b, &metric);
     if (s) return s;
     if (!strcmp(goal, "unknown") && metric) {
         goal = strcmp(metric, "perplexity") ? "reasoning" : "language";
@@ -269,9 +274,19 @@ static int is_evaluated(const config *c, const char *path)
     return used;
 }
 
+/* A file that sqz or a data plugin reads. */
+static int is_data_file(const catalogue *c, const char *file)
+{
+    const agent_info *reader[1];
+    char *name = source_name(file);
+    int readable = format_of(file) != FORMAT_NONE || source_readers(c, name, reader, 1);
+    free(name);
+    return readable;
+}
+
 /* A file beside `file` that is meant for calibration; NULL = none.  In order of names: calib*,
  * valid*, *train*. */
-static char *find_beside(const config *c, const char *file)
+static char *find_beside(const config *c, const catalogue *cat, const char *file)
 {
     static const char *const words[] = {"calib", "valid", "train"};
     const char *slash = strrchr(file, '/');
@@ -280,7 +295,7 @@ static char *find_beside(const config *c, const char *file)
     int best_rank = 3;
     DIR *d = opendir(dir);
     for (struct dirent *e; d && (e = readdir(d));) {
-        if (format_of(e->d_name) == FORMAT_NONE) continue;
+        if (!is_data_file(cat, e->d_name)) continue;
         int rank = 0;
         while (rank < 3 && !(rank < 2 ? !strncmp(e->d_name, words[rank], strlen(words[rank]))
                                       : strstr(e->d_name, words[rank]) != NULL))
@@ -301,12 +316,12 @@ static char *find_beside(const config *c, const char *file)
     return best;
 }
 
-static char *find_calibration(const config *c)
+static char *find_calibration(const config *c, const catalogue *cat)
 {
     char *path = dataset_path(c->datasets[0].source);
     char *found = !path               ? NULL
                   : path_is_dir(path) ? find_split(c->datasets[0].source, path)
-                                      : find_beside(c, path);
+                                      : find_beside(c, cat, path);
     free(path);
     return found;
 }
@@ -319,7 +334,7 @@ static void infer_calibration(builder *b)
         add_str(b, "calibration", c->calibration, origin);
         free(origin);
     } else {
-        char *found = find_calibration(c);
+        char *found = find_calibration(c, b->catalogue);
         add_str(b, "calibration", found,
                 found ? "beside the primary data set"
                       : "no calib*, valid* or *train* file beside the primary data set");
@@ -444,9 +459,9 @@ static sqz_status refuse_unbuilt(const builder *b)
 }
 
 sqz_status infer_spec(const config *c, const catalogue *cat, const spec_machine *machine,
-                      cJSON **spec, sqz_error *err)
+                      sources *data, cJSON **spec, sqz_error *err)
 {
-    builder b = {c, cat, machine, cJSON_CreateObject(), 0, {0}, err};
+    builder b = {c, cat, machine, data, cJSON_CreateObject(), 0, {0}, err};
     sqz_status s = refuse_unbuilt(&b);
     if (!s) s = infer_model(&b);
     if (!s) s = infer_data(&b);

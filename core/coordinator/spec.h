@@ -6,6 +6,7 @@
 #ifndef SQZ_CORE_SPEC_H
 #define SQZ_CORE_SPEC_H
 #include "config/config.h"
+#include "coordinator/sources.h"
 #include "host/host.h"
 #include "model/model.h"
 
@@ -20,8 +21,9 @@ void spec_detect(spec_machine *);
  * memory_fp16_bytes, methods, preferred_method, goal, metric, objectives, max_accuracy_drop,
  * max_vram, calibration, calibration_samples, calibration_seq_len, budget_trials, patience,
  * compute, threads, memory_limit. */
-sqz_status infer_spec(const config *, const catalogue *, const spec_machine *, cJSON **spec,
-                      sqz_error *err);
+/* data: makes the primary data set ready to be opened; NULL: only what sqz reads itself. */
+sqz_status infer_spec(const config *, const catalogue *, const spec_machine *, sources *data,
+                      cJSON **spec, sqz_error *err);
 
 /* The parts, for tests and `sqz estimate`.  Parameters by name: 0 when the name says nothing. */
 double spec_name_parameters(const char *model_name);

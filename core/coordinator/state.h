@@ -9,6 +9,7 @@
 #include "coordinator/room.h"
 #include "coordinator/run.h"
 #include "coordinator/seeds.h"
+#include "coordinator/sources.h"
 #include "coordinator/space.h"
 #include "coordinator/spec.h"
 #include "io/clock.h"
@@ -43,6 +44,7 @@ struct run {
     char *dir, *id, *store;
     cJSON *spec, *plan, *fingerprint;
     spec_machine machine;
+    sources data;
     model_config model;
     int64_t model_bytes; /* of the checkpoint's tensors */
     strategy_space *space;
@@ -185,8 +187,14 @@ sqz_status records_write_final(run *, const char *state, sqz_error *err);
 /* Removes the temporary files that a killed session or worker left in the run folder; only while no
  * worker runs. */
 void records_sweep(const run *);
-cJSON *records_fingerprint(const config *, const catalogue *, const cJSON *spec, const char *store,
-                           sqz_error *err);
+cJSON *records_fingerprint(const config *, const catalogue *, const cJSON *spec, const sources *,
+                           const char *store, sqz_error *err);
+
+/* ---- session.c
+ * ------------------------------------------------------------------------------------- */
+/* The data sets of a run or plan; nothing is read yet. */
+sqz_status run_sources(const run_options *, const config *, const spec_machine *, sources *out,
+                       sqz_error *err);
 
 /* ---- aside.c
  * --------------------------------------------------------------------------------------- */

@@ -184,10 +184,12 @@ sqz_status convert_mix(const convert_options *o, const char *mix, const reader_c
     sqz_status s = mix_parse(mix, &parts, err);
     if (s) return s;
     char *all = path_format("%s", "");
+    int changed = 0;
     for (int64_t i = 0; i < parts.n && !s; i++) {
         char *one = NULL, *more;
         s = convert_dataset(o, parts.specs[i], reader, &one, NULL, err);
         if (s) break;
+        changed |= strcmp(one, parts.specs[i]) != 0;
         more = parts.n == 1 && parts.weights[i] == 1
                    ? path_format("%s", one)
                    : path_format("%s%s%s@%.17g", all, *all ? "," : "", one, parts.weights[i]);
@@ -196,9 +198,7 @@ sqz_status convert_mix(const convert_options *o, const char *mix, const reader_c
         all = more;
     }
     mix_free(&parts);
-    if (s)
-        free(all);
-    else
-        *local = all;
+    if (!s) *local = changed ? all : path_format("%s", mix);
+    if (s || !changed) free(all);
     return s;
 }

@@ -144,7 +144,7 @@ static cJSON *infer(const char *model, const char *dataset, const char *extra)
     cJSON *spec = NULL;
     sqz_error err = {0};
     config *c = settings(model, dataset, extra);
-    ck_assert_msg(!infer_spec(c, plugins, &machine, &spec, &err), "%s", err.text);
+    ck_assert_msg(!infer_spec(c, plugins, &machine, NULL, &spec, &err), "%s", err.text);
     config_free(c);
     return spec;
 }
@@ -293,7 +293,7 @@ START_TEST(bad_models_are_not_guessed_around)
         cJSON *spec = NULL;
         ck_assert(!dir_make(dir, &err) && !file_printf(path, &err, "%s", bad[i].json));
         config *c = settings(dir, "gsm8k", "");
-        ck_assert_int_ne(infer_spec(c, plugins, &machine, &spec, &err), SQZ_OK);
+        ck_assert_int_ne(infer_spec(c, plugins, &machine, NULL, &spec, &err), SQZ_OK);
         ck_assert_msg(strstr(err.text, bad[i].text) != NULL, "%s", err.text);
         config_free(c);
         free(path);
