@@ -117,9 +117,10 @@ sqz_status run_sources(const run_options *o, const config *c, const spec_machine
                        sources *out, sqz_error *err)
 {
     char *store = o->store ? path_format("%s", o->store) : registry_default_dir();
-    double timeout = json_num(json_get(c->full, "hardware"), "job_timeout", 0);
-    const convert_options convert = {o->catalogue, store, {timeout, machine->memory_bytes},
-                                     o->reading};
+    const cJSON *hardware = json_get(c->full, "hardware");
+    double memory = json_num(hardware, "memory", (double)machine->memory_bytes);
+    const worker_limits limits = {json_num(hardware, "job_timeout", 0), (int64_t)memory};
+    const convert_options convert = {o->catalogue, store, limits, o->reading};
     sqz_status s = sources_open(c, &convert, out, err);
     free(store);
     return s;

@@ -37,8 +37,7 @@ sqz_status sources_dataset(sources *s, const config *c, int i, sqz_error *err)
         s->datasets[i] = path_format("%s", d->source);
         return SQZ_OK;
     }
-    sqz_status st =
-        convert_dataset(&s->options, d->source, &reader, &s->datasets[i], &facts, err);
+    sqz_status st = convert_dataset(&s->options, d->source, &reader, &s->datasets[i], &facts, err);
     if (facts) cJSON_AddItemToObject(s->facts, d->name, facts);
     return st;
 }

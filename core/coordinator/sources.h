@@ -2,7 +2,8 @@
  * made of them.
  *
  * The configuration and every record keep what the user wrote; only what opens a data set asks
- * here.  A resumed run makes (or finds) the rows again, and its fingerprint tells when they differ. */
+ * here.  A resumed run makes (or finds) the rows again, and its fingerprint tells when they differ.
+ */
 #ifndef SQZ_CORE_SOURCES_H
 #define SQZ_CORE_SOURCES_H
 #include "config/config.h"

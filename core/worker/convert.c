@@ -81,6 +81,7 @@ static sqz_status outcome_status(const worker_outcome *w)
 {
     if (w->state == OUTCOME_OK) return SQZ_OK;
     if (w->state == OUTCOME_CANCELLED) return SQZ_E_CANCELLED;
+    if (w->state == OUTCOME_TIMEOUT) return ERR_PLUGIN; /* nobody asked it to stop */
     /* Text that a plugin cannot read is data that is not valid. */
     if (w->code == SQZ_E_INVALID || w->code == SQZ_E_IO) return ERR_MODEL;
     return w->code ? w->code : SQZ_E_INTERNAL;
