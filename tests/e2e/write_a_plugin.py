@@ -78,26 +78,26 @@ def wet_of(rows, path, first):
 
 def data_in_a_pipeline(folder, env):
     """Files that sqz does not read, measured and calibrated on: the figures are those of the same rows as JSON lines."""
-    os.makedirs(f"{folder}/pages")
+    os.makedirs(f"{folder}/web")
     for name, source in (("test", "test.jsonl"), ("calib", "calib.jsonl")):
-        wet_of(f"{common.DATA}/{source}", f"{folder}/pages/{name}.wet", 400)
-    pipeline = {"model": common.MODEL, "dataset": [{"source": "pages/test.wet", "window": 128, "limit": 16, "reader": {"use": "a_data", "with": {"min_bytes": 2}}}],
-                "calibration": {"source": "pages/calib.wet", "samples": 8, "seq_len": 64},
+        wet_of(f"{common.DATA}/{source}", f"{folder}/web/{name}.wet", 400)
+    pipeline = {"model": common.MODEL, "dataset": [{"source": "web/test.wet", "window": 128, "limit": 16, "reader": {"use": "a_data", "with": {"min_bytes": 2}}}],
+                "calibration": {"source": "web/calib.wet", "samples": 8, "seq_len": 64},
                 "plugins": {"path": [f"{folder}/a_data/a_data.so"]}, "steps": [{"use": "gptq", "with": {"bits": 4}}],
                 "eval": {"bench": False, "proxy": {"enabled": False}}, "budget": {"trials": 1}}
-    with open(f"{folder}/pages.json", "w", encoding="utf-8") as f:
+    with open(f"{folder}/web.json", "w", encoding="utf-8") as f:
         json.dump(pipeline, f)
-    sh("sqz --config pages.json --output pages_run --yes", folder, env)
-    sh("sqz eval $MODEL --dataset pages/test.wet.jsonl --window 128 --limit 16 --json plain.json", folder, env)
-    run = common.load(f"{folder}/pages_run", "run.json")
+    sh("sqz --config web.json --output web_run --yes", folder, env)
+    sh("sqz eval $MODEL --dataset web/test.wet.jsonl --window 128 --limit 16 --json plain.json", folder, env)
+    run = common.load(f"{folder}/web_run", "run.json")
     assert run["readers"]["test"]["reader"] == "org.example.a_data" and run["readers"]["test"]["rows"] == 400, run["readers"]
-    measured = common.load(f"{folder}/pages_run", "metrics.json")["baseline"]["metrics"]["perplexity"]
+    measured = common.load(f"{folder}/web_run", "metrics.json")["baseline"]["metrics"]["perplexity"]
     plain = next(iter(json.load(open(f"{folder}/plain.json", encoding="utf-8"))["results"].values()))["perplexity"]
     assert measured == plain, (measured, plain)
-    assert common.load(f"{folder}/pages_run", "pareto.json")["members"]
+    assert common.load(f"{folder}/web_run", "pareto.json")["members"]
     # Found by its ending once it is installed, packed or not.
-    sh("make -C a_data install PLUGINS=$HOME/.local/share/sqz/plugins && gzip -k pages/test.wet", folder, env)
-    shown = [json.loads(line) for line in sh("sqz data show pages/test.wet.gz --rows 2", folder, env).splitlines()]
+    sh("make -C a_data install PLUGINS=$HOME/.local/share/sqz/plugins && gzip -k web/test.wet", folder, env)
+    shown = [json.loads(line) for line in sh("sqz data show web/test.wet.gz --rows 2", folder, env).splitlines()]
     assert [set(row) for row in shown] == [{"text", "url"}] * 2, shown
     print(f"data: a run on pages of a WET file, perplexity {measured:.4f} as of the same rows in JSONL", flush=True)
 
