@@ -158,13 +158,14 @@ static sqz_status fetch_names(const config *cfg, config_override *more, int *n, 
     }
     for (int i = 0; i < cfg->n_datasets && !s; i++) {
         const char *source = cfg->datasets[i].source;
+        if (cfg->datasets[i].reader) continue; /* its name is its own */
         s = cli_hub_dataset(source, -1, 0, &local, err);
         if (!s && strcmp(source, local) != 0)
             more[(*n)++] =
                 (config_override){path_format("dataset[%d].source=%s", i, local), from_cache};
         if (!s) free(local);
     }
-    if (s || !cfg->calibration) return s;
+    if (s || !cfg->calibration || cfg->calibration_reader) return s;
     s = cli_hub_mix(cfg->calibration, &local, err);
     if (!s && strcmp(cfg->calibration, local) != 0)
         more[(*n)++] = (config_override){path_format("calibration.source=%s", local), from_cache};
