@@ -6,7 +6,7 @@
 
 static const cli_option list_options[] = {
     {"kind", CLI_TEXT, "KIND", NULL, 0, 0,
-     "only agents of this kind: method, eval, hardware, search, format"},
+     "only agents of this kind: method, eval, hardware, search, format, tracker, data"},
 };
 static const cli_option info_options[] = {
     {"kind", CLI_TEXT, "KIND", NULL, 0, 0, "when agents of several kinds share the name"},
