@@ -10,7 +10,8 @@
 # Not part of `make check`; results are recorded in docs/interop.md.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
-build=${SQZ_BUILD:-build} sqz=${SQZ_BUILD:-build}/bin/sqz here=tests/interop
+build=$(cd "${SQZ_BUILD:-build}" && pwd) || exit 1 # whole: some start programs in other folders
+sqz=$build/bin/sqz here=tests/interop
 
 ready() {
     local venv=build/venv-interop
