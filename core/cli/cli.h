@@ -94,7 +94,7 @@ extern const command cmd_run, cmd_sync, cmd_plan, cmd_quantize, cmd_eval, cmd_ge
     cmd_schema, cmd_worker, cmd_help, cmd_version, cmd_plugin_new, cmd_plugin_check;
 
 extern const command cmd_data_stats, cmd_data_show;
-extern const command cmd_compare, cmd_completions, cmd_man, cmd_explain, cmd_top, cmd_doctor,
+extern const command cmd_validate, cmd_compare, cmd_completions, cmd_man, cmd_explain, cmd_top, cmd_doctor,
     cmd_plugin_why;
 
 typedef struct cli_exit_code {

@@ -23,6 +23,7 @@ const command *const cli_commands[] = {
     &cmd_quantize,
     &cmd_eval,
     &cmd_compare,
+    &cmd_validate,
     &cmd_bench,
     &cmd_generate,
     &cmd_logits,
@@ -58,7 +59,6 @@ static const struct {
     {"prune", "`sqz quantize` is the compression that works today"},
     {"distill", "`sqz quantize` is the compression that works today"},
     {"finetune", "`sqz quantize` is the compression that works today"},
-    {"validate", "`sqz eval MODEL --dataset FILE` on both models gives the figures to compare"},
     {"export", "`sqz quantize --output DIR` and `sqz run` export what they make"},
     {"profile", "the `rules` of a step in pipeline.json give parts of a model their own settings"},
 };

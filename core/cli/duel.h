@@ -7,11 +7,23 @@
 #define DUEL_OPTIONS                                                                               \
     {"draws", CLI_INT, "N", "2000", 100, 1e6, "resamples of the bootstrap"},                       \
         {"show", CLI_INT, "N", "20", 0, 1e6, "items of each kind of change in the report"},        \
-        {"kl-tokens", CLI_INT, "N", "8192", 0, 1e9,                                                \
+        {"kl-tokens",                                                                              \
+         CLI_INT,                                                                                  \
+         "N",                                                                                      \
+         "8192",                                                                                   \
+         0,                                                                                        \
+         1e9,                                                                                      \
          "tokens of each data set for the divergence and the top-1 flips; 0 = not measured"},      \
-        {"prompt", CLI_LIST, "TEXT", NULL, 0, 0,                                                   \
+        {"prompt",                                                                                 \
+         CLI_LIST,                                                                                 \
+         "TEXT",                                                                                   \
+         NULL,                                                                                     \
+         0,                                                                                        \
+         0,                                                                                        \
          "a prompt to generate from; may be given several times"},                                 \
-        {"max-new-tokens", CLI_INT, "N", "64", 1, 1e6, "tokens of each generation, at most"}
+    {                                                                                              \
+        "max-new-tokens", CLI_INT, "N", "64", 1, 1e6, "tokens of each generation, at most"         \
+    }
 
 typedef struct duel_plan {
     int64_t generations; /* prompts from each data set; 0 and no --prompt: nothing is generated */
@@ -29,7 +41,8 @@ sqz_status duel_run(const cli *, const duel_plan *, duel *out, sqz_error *err);
 void duel_free(duel *);
 /* The result of the model's (side 1) or base's (0) task "eval", "generate", "bench"; or NULL. */
 const cJSON *duel_task(const duel *, int side, const char *task);
-/* The key of an evaluation's divergence in the base's and the model's "kl", by its name; or NULL. */
+/* The key of an evaluation's divergence in the base's and the model's "kl", by its name; or NULL.
+ */
 const cJSON *duel_divergence(const duel *, const char *name);
 /* Fills "base", "model", "base_results", "results", "comparisons", "generations" of j. */
 sqz_status duel_json(const cli *, const duel *, cJSON *j, sqz_error *err);

@@ -39,6 +39,12 @@ static sqz_status read_table(char *path, json_doc **doc, sqz_error *err)
     return s;
 }
 
+sqz_status config_table(const char *file, json_doc **doc, sqz_error *err)
+{
+    sqz_status s = read_table(user_path(file), doc, err);
+    return s || *doc ? s : read_table(shipped_path(file), doc, err);
+}
+
 /* ---- models ---------------------------------------------------------------------------------- */
 static const char *behind_owner(const char *name)
 {
@@ -125,8 +131,7 @@ sqz_status recommendation_open(recommendation *out, sqz_error *err)
 {
     static const char file[] = "recommendations.json";
     *out = (recommendation){0};
-    sqz_status s = read_table(user_path(file), &out->doc, err);
-    if (!s && !out->doc) s = read_table(shipped_path(file), &out->doc, err);
+    sqz_status s = config_table(file, &out->doc, err);
     if (s || !out->doc) return s;
     out->usable = json_num(json_root(out->doc), "usable_fraction", 1);
     if (!(out->usable > 0 && out->usable <= 1)) {

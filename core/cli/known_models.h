@@ -1,11 +1,15 @@
-/* known_models.h - tables that users may edit: shapes of published models, and what to recommend.
+/* known_models.h - tables that users may edit: shapes of published models, what to recommend,
+ * and the acceptance criteria of sqz validate.
  *
- * Both are plain JSON in share/sqz/configs beside the program; the user's own files lie in
+ * All are plain JSON in share/sqz/configs beside the program; the user's own files lie in
  * $XDG_CONFIG_HOME/sqz, else ~/.config/sqz.  The user's models are looked up before the shipped
  * ones; the user's recommendations take the place of the shipped ones. */
 #ifndef SQZ_CORE_CLI_KNOWN_MODELS_H
 #define SQZ_CORE_CLI_KNOWN_MODELS_H
 #include "json/json.h"
+
+/* The user's file of that name, else the shipped one; *doc stays NULL when there is neither. */
+sqz_status config_table(const char *file, json_doc **doc, sqz_error *err);
 
 typedef struct known_model {
     char name[128];    /* as published: owner/name */

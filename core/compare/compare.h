@@ -8,7 +8,7 @@
 
 typedef struct compare_input {
     const char *name;                     /* of the data set */
-    const char *dataset;                  /* its spec: what the rows say */
+    const char *dataset;                  /* its spec: what the rows say; NULL = not known */
     const char *base_items, *model_items; /* files of outcomes */
     int64_t shots;                        /* of a task, as it was evaluated; < 0 = as it says */
     int64_t draws, show;                  /* resamples; items listed of each kind of change */

@@ -22,6 +22,8 @@ static text_ids read_ids(const cJSON *generation)
 typedef struct limits {
     double loss, worst; /* infinite: not known */
 } limits;
+/* A shorter answer may be wrong; it is no text that could be incoherent. */
+enum { FEWEST_TOKENS = 8 };
 
 static double limit_of(const cJSON *samples, const char *key)
 {
@@ -53,7 +55,9 @@ static int judge(cJSON *o, const text_ids *t, const cJSON *surprise, const limit
         json_add_num(o, "loop_tokens", (double)r.tokens);
         n++;
     }
-    if (json_num(surprise, "loss", 0) > l->loss || json_num(surprise, "worst", 0) > l->worst) {
+    int surprising =
+        json_num(surprise, "loss", 0) > l->loss || json_num(surprise, "worst", 0) > l->worst;
+    if (surprising && t->n >= FEWEST_TOKENS) {
         cJSON_AddItemToArray(list, cJSON_CreateString("incoherent"));
         n++;
     }

@@ -335,8 +335,9 @@ sqz_status compare_items(const compare_input *in, cJSON *out, sqz_error *err)
     if (!s) s = outcomes_pair(&a, &b, &pairs, err);
     if (!s && !pairs.n)
         s = err_set(err, ERR_MODEL, "%s: the models have no item in common", in->name);
-    if (!s) s = dataset_open_with(in->dataset, &with, &d, err);
-    const sqz_rows *rows = !s && d->kind != DATA_TEXT ? &d->rows : NULL; /* windows are no rows */
+    if (!s && in->dataset) s = dataset_open_with(in->dataset, &with, &d, err);
+    const sqz_rows *rows =
+        !s && d && d->kind != DATA_TEXT ? &d->rows : NULL; /* windows are no rows */
     int binary = !s && paired_binary(pairs.a, pairs.b, pairs.n);
     if (!s) s = add_statistics(in, &pairs, binary, out, err);
     if (!s) s = add_changes(out, rows, &pairs, binary, in->show, err);
@@ -344,6 +345,6 @@ sqz_status compare_items(const compare_input *in, cJSON *out, sqz_error *err)
     outcome_pairs_free(&pairs);
     outcomes_free(&a);
     outcomes_free(&b);
-    dataset_close(d);
+    if (d) dataset_close(d);
     return s;
 }

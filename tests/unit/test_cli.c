@@ -85,12 +85,24 @@ static const struct {
     {"$SQZ prune m", 2, NULL, "sqz prune is not built yet"},
     {"$SQZ distill m", 2, NULL, "sqz distill is not built yet"},
     {"$SQZ finetune m", 2, NULL, "sqz finetune is not built yet"},
-    {"$SQZ validate m", 2, NULL, "sqz validate is not built yet"},
+    {"$SQZ validate m", 2, NULL, "usage: sqz validate BASE MODEL"},
+    {"$SQZ validate m n --dataset d --skip speedups", 2, NULL, "did you mean speedup?"},
+    {"$SQZ validate m n --dataset d --preset none", 2, NULL, "there is no such preset"},
+    {"echo '{\"criteria\":{\"loop\":{\"most\":0}}}' >$T/p.json; $SQZ validate m n --dataset d "
+     "--preset $T/p.json",
+     2, NULL, "did you mean loops?"},
+    {"echo '{\"criteria\":{\"loops\":{\"max\":0}}}' >$T/p.json; $SQZ validate m n --dataset d "
+     "--preset $T/p.json",
+     2, NULL, "a limit is \"most\" or \"least\""},
+    {"$SQZ eval m --dataset d --against b --alpha 2", 2, NULL, "outside"},
     {"$SQZ compare $MODEL", 2, NULL, ""},
-    {"$SQZ compare $MODEL $MODEL --dataset $DATA/arith_test.jsonl --limit 3 --output $T/c.md", 0,
-     "lost 0, gained 0", NULL},
+    {"$SQZ compare $MODEL $MODEL --dataset $DATA/arith_test.jsonl --limit 3 --generations 0 "
+     "--kl-tokens 256 --output $T/c.md",
+     0, "No difference was seen", NULL},
     {"cp -r $MODEL \"$T/<i>\" && $SQZ compare $MODEL \"$T/<i>\" --dataset $DATA/arith_test.jsonl "
-     "--limit 3 --quiet --output $T/c.html >$T/log && grep -c '&lt;i&gt;' $T/c.html",
+     "--limit 3 --generations 0 --kl-tokens 0 --quiet --output $T/c.html >$T/log && ! grep -q "
+     "'<i>' "
+     "$T/c.html && grep -c '/&lt;i&gt; against' $T/c.html",
      0, "1", NULL},
     {"$SQZ export m", 2, NULL, "sqz export is not built yet"},
     {"$SQZ profile list", 2, NULL, "sqz profile is not built yet"},
