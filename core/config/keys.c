@@ -109,6 +109,9 @@ const key_row config_keys[] = {
     {"eval.full", KEY_OBJECT, NULL, NULL, NAN, NAN, NULL, 0, "the evaluation that counts"},
     {"eval.full.limit", KEY_INT, NULL, NULL, 1, NAN, NULL, 0,
      "rows of every data set that has no limit of its own"},
+    {"eval.full.stop_alpha", KEY_NUM, NULL, NULL, 1e-9, 0.5, NULL, 0,
+     "stop a candidate once it is certain, with this error rate, that it loses more than "
+     "constraints.max_accuracy_drop; unset = measure all of it"},
     {"eval.window", KEY_INT, NULL, NULL, 2, NAN, NULL, 0,
      "perplexity window; min(2048, context) when unset"},
     {"eval.bench", KEY_BOOL, NULL, "true", NAN, NAN, NULL, 0,

@@ -108,6 +108,29 @@ static void add_full_eval(const run *r, cJSON *job)
     for (int i = 0; i < r->config->n_datasets; i++) add_eval_of(r, evals, i, full_limit(r, i));
 }
 
+/* A candidate that breaks the limit for certain need not be measured to the end (worker/early.h);
+ * one that keeps it is, because its figure counts. */
+static void stop_when_lost(const run *r, cJSON *job)
+{
+    const cJSON *m = json_get(r->baseline.json, "metrics");
+    const char *dataset = r->config->datasets[0].name, *metric = json_str(m, "quality_metric", "");
+    const char *items = judge_items(&r->baseline, "full", dataset);
+    double alpha = json_num(r->config->full_eval, "stop_alpha", 0);
+    double drop = spec_num(r->spec, "max_accuracy_drop", INFINITY);
+    int known =
+        !strcmp(metric, "acc") || !strcmp(metric, "exact_match") || !strcmp(metric, "perplexity");
+    if (!(alpha > 0) || !items || !known || !(drop < 1)) return;
+    cJSON *early =
+        cJSON_AddObjectToObject(json_get(json_get(job, "tasks")->child, "evals")->child, "early");
+    char *path = path_format("%s/%s", r->dir, items);
+    cJSON_AddStringToObject(early, "against", path);
+    cJSON_AddNumberToObject(early, "margin", drop);
+    cJSON_AddNumberToObject(early, "alpha", alpha);
+    cJSON_AddNumberToObject(early, "seed", (double)r->config->seed);
+    cJSON_AddTrueToObject(early, "only_worse");
+    free(path);
+}
+
 static void add_steps(const run *r, const trial *t, cJSON *job)
 {
     cJSON *task = add_task(job, "steps"), *step;
@@ -404,6 +427,7 @@ sqz_status job_full(run *r, trial *t, const cJSON **result, sqz_error *err)
     cJSON *job = job_new(r, trial_text(t, "strategy_id"), "full");
     cJSON_AddStringToObject(job, "artifact", trial_text(t, "artifact"));
     add_full_eval(r, job);
+    stop_when_lost(r, job);
     add_bench(r, job);
     return settle(r, t, trial_text(t, "strategy_id"), "full", job, result, err);
 }

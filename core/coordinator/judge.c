@@ -189,6 +189,11 @@ static void add_drop(const run *r, const trial *t, cJSON *m)
     int higher = json_bool(m, "quality_higher_is_better", 1);
     paired p = judge_paired(r, judge_items(&r->baseline, "full", dataset),
                             judge_items(t, "full", dataset));
+    const cJSON *early = json_get(json_get(full_results(t), dataset), "sequential");
+    if (json_bool(early, "stopped", 0)) { /* q0 is of all items: only those in common compare */
+        json_add_num(m, "evaluated_items", json_num(early, "items", NAN));
+        q = higher ? q0 + p.mean : q0 * exp(p.mean);
+    }
     json_add_num(m, "accuracy_drop", higher ? q0 - q : q / q0 - 1);
     json_add_num(m, "accuracy_drop_stderr", higher ? p.stderr_ : q / q0 * p.stderr_);
     if (p.n) {

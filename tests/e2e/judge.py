@@ -100,6 +100,16 @@ with open(other, "w", encoding="utf-8") as f:
 _, err = common.run(sqz, ["eval", out("q2"), "--dataset", ARITH, "--limit", "4", "--against", other], store, expect=2)
 check("no outcomes of it" in err, err)
 
+# ---- a run does not measure a candidate to the end that has certainly lost too much
+config = common.pipeline(folder, dataset=[{"source": FACTS, "limit": 240}], steps=[{"use": "rtn", "with": {"bits": 2, "group_size": 128}}], budget={"trials": 1},
+                         eval={"proxy": {"enabled": False}, "full": {"stop_alpha": 0.05}, "bench": False})
+common.run(sqz, ["--config", config, "--yes", "--quiet", "--output", out("run")], store, expect=5)
+with open(os.path.join(out("run"), "trials.jsonl"), encoding="utf-8") as f:
+    trial = [json.loads(line) for line in f if line.strip()][-1]
+q = trial["rungs"]["full"]["results"]["facts_test"]["sequential"]
+check(q["decision"] == "worse" and q["stopped"] and trial["metrics"]["evaluated_items"] == q["items"] < 240, q)
+check(abs(trial["metrics"]["accuracy_drop"] + q["difference"]) < 1e-9 and trial["violations"], trial["metrics"])
+
 # ---- a model of noise loops; that its base does so, too, is told and not held against it
 noise = tiny.model(out("noise"))
 common.run(sqz, ["compare", noise, noise, "--dataset", FACTS, "--limit", "4", "--kl-tokens", "0", "--generations", "4", "--max-new-tokens", "64", "--json", out("n.json")], store)
