@@ -137,6 +137,7 @@ static sqz_status open_shards(sink *k)
     for (int s = 0; s < k->n_shards && !st; s++) {
         char *name = shard_name(s, k->n_shards), *path = path_format("%s/%s", k->dir, name);
         st = st_writer_new(path, &k->shards[s], &k->error);
+        if (!st) st_writer_sync_later(k->shards[s]);
         free(name);
         free(path);
     }
@@ -177,7 +178,7 @@ static sqz_status write_text(const char *dir, const char *file, const char *text
     if (strchr(file, '/') || file[0] == '.')
         return err_set(err, SQZ_E_INVALID, "\"%s\" is no plain file name", file);
     char *path = path_format("%s/%s", dir, file);
-    sqz_status st = file_write(path, text, (int64_t)strlen(text), err);
+    sqz_status st = file_put(path, text, (int64_t)strlen(text), err);
     free(path);
     return st;
 }
@@ -326,23 +327,66 @@ static int same_affine(const sqz_affine *a, const sqz_affine *b)
            memcmp(a->zeros, b->zeros, groups) == 0;
 }
 
-static sqz_status compare_forms(const source_list *source, subject *ours, subject *theirs,
-                                int64_t *linears, sqz_error *err)
+/* Two models side by side: what was evaluated, and what was written. */
+typedef struct load_back_run {
+    subject *ours, *theirs;
+    source_list source;
+    uint8_t *same; /* [source.n_linears] linears whose form was compared */
+    int64_t at;    /* linear looked for last */
+    int64_t linears, tensors;
+    sqz_status status;
+    sqz_error error; /* of a comparison while the model loads */
+} load_back_run;
+
+/* A linear as it is read back (see weight_overlay), after its form was compared with ours. */
+static int compare_form(load_back_run *r, int64_t i, sqz_weight *b, sqz_error *err)
 {
-    sqz_status st = SQZ_OK;
-    for (int64_t i = 0; i < source->n_linears && !st; i++) {
-        const char *module = source->linears[i].module;
-        sqz_weight a, b;
-        int fa = subject_linear(ours, module, &a, err);
-        int fb = fa < 0 ? fa : subject_linear(theirs, module, &b, err);
-        if (fa < 0 || fb < 0) return fa < 0 ? fa : fb;
-        if (fa != fb || (fa == 1 && !same_affine(a.affine, b.affine)))
-            st = err_set(err, ERR_STORAGE, "load-back: %s differs from what was evaluated", module);
-        *linears += fa == 1;
-        if (fa == 1) subject_linear_done(ours, module);
-        if (fb == 1) subject_linear_done(theirs, module);
+    const char *module = r->source.linears[i].module;
+    sqz_weight a;
+    int fa = subject_linear(r->ours, module, &a, err);
+    int fb = fa < 0 ? fa : subject_linear(r->theirs, module, b, err);
+    int same = fa == fb && (fa != 1 || same_affine(a.affine, b->affine));
+    if (fa == 1) subject_linear_done(r->ours, module);
+    if (fa >= 0 && fb >= 0 && !same)
+        err_set(err, ERR_STORAGE, "load-back: %s differs from what was evaluated", module);
+    if (fa >= 0 && fb == 1 && !same) subject_linear_done(r->theirs, module);
+    if (fa < 0 || fb < 0) return fa < 0 ? fa : fb;
+    if (!same) return ERR_STORAGE;
+    r->linears += fa == 1 && !r->same[i];
+    r->same[i] = 1;
+    return fb;
+}
+
+/* Models read their linears in order, so the search goes on from the last one. */
+static int compared_linear(void *impl, const char *module, sqz_weight *out, sqz_error *err)
+{
+    load_back_run *r = impl;
+    for (int64_t n = 0; n < r->source.n_linears; n++) {
+        r->at = r->at + 1 < r->source.n_linears ? r->at + 1 : 0;
+        if (strcmp(r->source.linears[r->at].module, module)) continue;
+        int form = compare_form(r, r->at, out, &r->error);
+        if (form < 0) r->status = form;
+        if (form < 0 && err) *err = r->error;
+        return form;
     }
-    return st;
+    return subject_linear(r->theirs, module, out, err);
+}
+
+static void compared_linear_done(void *impl, const char *module)
+{
+    subject_linear_done(((load_back_run *)impl)->theirs, module);
+}
+
+/* Those that the model did not load: experts that no token was sent to. */
+static sqz_status compare_forms(load_back_run *r, sqz_error *err)
+{
+    for (int64_t i = 0; i < r->source.n_linears; i++) {
+        sqz_weight b;
+        int form = r->same[i] ? 0 : compare_form(r, i, &b, err);
+        if (form < 0) return form;
+        if (form == 1) subject_linear_done(r->theirs, r->source.linears[i].module);
+    }
+    return SQZ_OK;
 }
 
 enum { COMPARE_BYTES = 8 << 20 };
@@ -381,9 +425,10 @@ static sqz_status same_tensor(const sqz_tensor_view *a, const st_tensor *whole, 
 }
 
 /* Every tensor of the source that is not a converted linear must be there, bit for bit. */
-static sqz_status compare_dense(const source_list *source, subject *ours, subject *theirs,
-                                int64_t *tensors, sqz_error *err)
+static sqz_status compare_dense(load_back_run *r, sqz_error *err)
 {
+    const source_list *source = &r->source;
+    subject *ours = r->ours, *theirs = r->theirs;
     for (int64_t i = 0; i < source->n; i++) {
         sqz_tensor_view a;
         source_view(source, i, &a);
@@ -406,27 +451,44 @@ static sqz_status compare_dense(const source_list *source, subject *ours, subjec
         if (!same)
             return err_set(err, ERR_STORAGE, "load-back: %s is not bit-identical to the source",
                            a.name);
-        ++*tensors;
+        r->tensors++;
     }
     return SQZ_OK;
 }
 
-static sqz_status compare_logits(subject *ours, subject *theirs, double *worst, sqz_error *err)
+/* Logits of a few tokens by the model as it is, or (r given) as it is read back. */
+static sqz_status some_logits(subject *s, load_back_run *r, const int32_t *ids, int64_t tokens,
+                              float *logits, sqz_error *err)
 {
-    subject *both[2] = {ours, theirs};
-    int64_t vocab = ours->config.vocab,
-            tokens = ours->config.context < LOGIT_TOKENS ? ours->config.context : LOGIT_TOKENS;
+    model *m;
+    if (!r) {
+        sqz_status st = subject_model(s, &m, err);
+        return st ? st : model_logits(m, ids, 1, tokens, logits, NULL, err);
+    }
+    weight_overlay overlay = {r, compared_linear, compared_linear_done};
+    model_options o = {.device = s->options.backend->device,
+                       .compute = s->compute,
+                       .overlay = &overlay,
+                       .batch_tokens = s->options.batch_tokens};
+    sqz_status st = model_open(s->checkpoint, &o, &m, err);
+    if (st) return st;
+    st = model_logits(m, ids, 1, tokens, logits, NULL, err);
+    model_close(m);
+    if (r->status && err) *err = r->error;
+    return r->status ? r->status : st;
+}
+
+static sqz_status compare_logits(load_back_run *r, double *worst, sqz_error *err)
+{
+    const model_config *c = &r->ours->config;
+    int64_t vocab = c->vocab, tokens = c->context < LOGIT_TOKENS ? c->context : LOGIT_TOKENS;
     float *logits = malloc((size_t)(2 * tokens * vocab) * sizeof *logits);
     int32_t ids[LOGIT_TOKENS];
     if (!logits)
         return err_set(err, SQZ_E_NOMEM, "no memory for the logits of the load-back check");
     for (int64_t i = 0; i < tokens; i++) ids[i] = (int32_t)((7919 * (i + 1)) % vocab);
-    sqz_status st = SQZ_OK;
-    for (int k = 0; k < 2 && !st; k++) {
-        model *m;
-        st = subject_model(both[k], &m, err);
-        if (!st) st = model_logits(m, ids, 1, tokens, logits + k * tokens * vocab, NULL, err);
-    }
+    sqz_status st = some_logits(r->ours, NULL, ids, tokens, logits, err);
+    if (!st) st = some_logits(r->theirs, r, ids, tokens, logits + tokens * vocab, err);
     *worst = 0;
     for (int64_t i = 0; i < tokens * vocab && !st; i++)
         *worst = fmax(*worst, fabs((double)logits[i] - (double)logits[tokens * vocab + i]));
@@ -439,33 +501,34 @@ static sqz_status compare_logits(subject *ours, subject *theirs, double *worst, 
 
 static sqz_status load_back(job_state *s, const char *dir, cJSON *report, sqz_error *err)
 {
-    subject *ours, *theirs;
-    int64_t linears = 0, tensors = 0;
+    load_back_run r = {.at = -1};
     double worst = 0;
-    sqz_status st = job_subject(s, 1, 0, &ours, err);
+    sqz_status st = job_subject(s, 1, 0, &r.ours, err);
     if (st) return st;
-    subject_options o = ours->options;
+    subject_options o = r.ours->options;
     o.model = dir;
     o.artifact = NULL;
-    o.compute = ours->compute == SQZ_BF16 ? "bf16" : "fp32";
-    st = subject_open(&o, &theirs, err);
+    o.compute = r.ours->compute == SQZ_BF16 ? "bf16" : "fp32";
+    st = subject_open(&o, &r.theirs, err);
     if (st) {
-        subject_close(ours);
+        subject_close(r.ours);
         err_prefix(err, "load-back");
         return st;
     }
-    source_list source;
-    st = source_list_open(ours, &source, err);
-    if (!st) st = compare_forms(&source, ours, theirs, &linears, err);
-    if (!st) st = compare_dense(&source, ours, theirs, &tensors, err);
-    source_list_close(&source);
-    if (!st) st = compare_logits(ours, theirs, &worst, err);
-    json_add_num(report, "linears_bit_equal", (double)linears);
-    json_add_num(report, "tensors_bit_identical", (double)tensors);
+    st = source_list_open(r.ours, &r.source, err);
+    if (!st) r.same = calloc((size_t)r.source.n_linears + 1, 1);
+    if (!st && !r.same) st = err_set(err, SQZ_E_NOMEM, "no memory for the load-back check");
+    if (!st) st = compare_dense(&r, err);
+    if (!st) st = compare_logits(&r, &worst, err);
+    if (!st) st = compare_forms(&r, err);
+    source_list_close(&r.source);
+    free(r.same);
+    json_add_num(report, "linears_bit_equal", (double)r.linears);
+    json_add_num(report, "tensors_bit_identical", (double)r.tensors);
     json_add_num(report, "max_logit_difference", worst);
     cJSON_AddStringToObject(report, "compute", o.compute);
-    subject_close(ours);
-    subject_close(theirs);
+    subject_close(r.ours);
+    subject_close(r.theirs);
     return st;
 }
 
@@ -492,7 +555,7 @@ static sqz_status copy_files(const char *from, const char *to, sqz_error *err)
         char *dst = path_format("%s/%s", to, copied[i]), *data;
         int64_t bytes;
         st = checkpoint_text(from, copied[i], 256 << 20, &data, &bytes, err);
-        if (!st && data) st = file_write(dst, data, bytes, err);
+        if (!st && data) st = file_put(dst, data, bytes, err);
         free(data);
         free(dst);
     }
@@ -602,9 +665,11 @@ sqz_status task_export(job_state *s, const cJSON *task, cJSON *result, sqz_error
     if (!st) st = load_back(s, tmp, report, err);
     if (!st) st = write_validation(s, tmp, report, err);
     cJSON_AddItemToObject(result, "load_back", report);
+    if (!st) st = dir_sync(tmp, err);
     if (!st) st = dir_remove(output, err);
     if (!st && rename(tmp, output))
         st = err_set(err, ERR_STORAGE, "%s: cannot be moved into place: %m", output);
+    if (!st) st = file_sync_parent(output, err);
     if (st) dir_remove(tmp, NULL);
     free(tmp);
     cJSON_AddStringToObject(result, "path", output);

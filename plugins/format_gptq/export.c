@@ -209,30 +209,16 @@ static sqz_tensor_view part_view(const sqz_affine *a, int part)
     return v;
 }
 
-/* Rows of int-affine/1 are the same bit stream as columns of qweight: words only change place. */
-static void fill_qweight(const sqz_affine *a, uint32_t *out /* [words, rows] */)
-{
-    int64_t words = a->cols * a->bits / 32;
-    enum { BAND = 64 }; /* rows at a time, so that both sides stay in cache */
-    for (int64_t band = 0; band < a->rows; band += BAND) {
-        int64_t end = band + BAND < a->rows ? band + BAND : a->rows;
-        for (int64_t k = 0; k < words; k++)
-            for (int64_t r = band; r < end; r++)
-                memcpy(out + k * a->rows + r, a->codes + (r * words + k) * 4, 4);
-    }
-}
-
-static void fill_part(const sqz_affine *a, int part, void *out)
+static void fill_part(const sqz_host *host, const sqz_affine *a, int part, void *out)
 {
     int64_t groups = (a->cols + a->group_size - 1) / a->group_size;
     int64_t zero_bytes = a->rows * a->bits / 8;
     switch (part) {
-    case QWEIGHT: fill_qweight(a, out); break;
+    case QWEIGHT: layout_turn(host, a->codes, a->rows, a->cols * a->bits / 32, out); break;
     case QZEROS:
         for (int64_t k = 0; k < groups; k++)
-            for (int64_t r = 0; r < a->rows; r++)
-                stream_put((uint8_t *)out + k * zero_bytes, r * a->bits, a->bits,
-                           (uint32_t)a->zeros[r * groups + k] - 1);
+            layout_put_zeros(a->zeros + k, groups, a->rows, a->bits,
+                             (uint8_t *)out + k * zero_bytes);
         break;
     case SCALES:
         for (int64_t k = 0; k < groups; k++)
@@ -262,7 +248,7 @@ static sqz_status put_linear(const sqz_host *host, const sqz_export *ex, const e
             snprintf(name, length, "%.*s%s", (int)(strlen(e->name) - strlen("weight")), e->name,
                      part_name[part]);
             v.name = name;
-            if (write) fill_part(w.affine, part, data);
+            if (write) fill_part(host, w.affine, part, data);
             st = write ? ex->write(ex, name, data, v.bytes) : ex->declare(ex, &v);
         }
         free(data);

@@ -10,6 +10,7 @@
 #ifndef FORMAT_GPTQ_FILE_H
 #define FORMAT_GPTQ_FILE_H
 #include <sqz/sqz.h>
+#include <string.h>
 
 enum { GPTQ_LIMIT = 1 << 26 }; /* rows and cols of one linear, far beyond any model */
 
@@ -46,16 +47,11 @@ sqz_status gptq_export(const sqz_host *host, void *self, const sqz_export *ex);
 sqz_status gptq_import_linear(const sqz_host *host, void *self, const sqz_import *im,
                               const char *module, sqz_affine *out);
 
-/* Bit i of a little-endian stream of 32-bit words. */
-static inline uint32_t stream_get(const uint8_t *words, int64_t bit, int n)
-{
-    uint32_t v = 0;
-    for (int i = 0; i < n; i++, bit++) v |= (uint32_t)((words[bit >> 3] >> (bit & 7)) & 1) << i;
-    return v;
-}
-static inline void stream_put(uint8_t *words, int64_t bit, int n, uint32_t v)
-{
-    for (int i = 0; i < n; i++, bit++)
-        words[bit >> 3] = (uint8_t)(words[bit >> 3] | ((v >> i) & 1) << (bit & 7));
-}
+/* layout.c */
+/* to[c][r] = from[r][c], 32-bit words, from is [rows, cols]; on all threads of the pool. */
+void layout_turn(const sqz_host *host, const void *from, int64_t rows, int64_t cols, void *to);
+/* n zero points, `stride` bytes apart, less 1, as a little-endian stream; n * bits fills words. */
+void layout_put_zeros(const uint8_t *zeros, int64_t stride, int64_t n, int bits, uint8_t *stream);
+/* The other way; 0 and 2^bits may come out where the file is wrong. */
+void layout_get_zeros(const uint8_t *stream, int64_t n, int bits, int offset, uint16_t *zeros);
 #endif

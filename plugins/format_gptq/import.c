@@ -7,6 +7,7 @@
 #include "gptq_file.h"
 #include <sqz/help.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct parts {
@@ -122,54 +123,48 @@ static sqz_status open_parts(const sqz_host *host, const sqz_import *im, const c
     return st == SQZ_OK ? check_groups(host, module, p) : st;
 }
 
-static uint32_t zero_at(const parts *p, int64_t row, int64_t k)
+/* Zero points of group k, [rows] */
+static void read_zeros(const parts *p, int64_t k, uint16_t *zeros)
 {
-    int bits = p->config.bits;
-    const uint8_t *words = (const uint8_t *)p->qzeros.data + k * (p->rows * bits / 8);
-    return stream_get(words, row * bits, bits) + (uint32_t)p->config.zero_offset;
+    const uint8_t *words = (const uint8_t *)p->qzeros.data + k * (p->rows * p->config.bits / 8);
+    layout_get_zeros(words, p->rows, p->config.bits, p->config.zero_offset, zeros);
 }
 
 /* The grid is symmetric when every zero point is the middle, whatever the config says. */
-static int all_middle(const parts *p)
+static int all_middle(const parts *p, uint16_t *zeros /* [rows] scratch */)
 {
-    uint32_t middle = 1u << (p->config.bits - 1);
-    for (int64_t k = 0; k < p->groups; k++)
-        for (int64_t r = 0; r < p->rows; r++)
-            if (zero_at(p, r, k) != middle) return 0;
+    const uint16_t middle = (uint16_t)(1u << (p->config.bits - 1));
+    for (int64_t k = 0; k < p->groups; k++) {
+        int other = 0;
+        read_zeros(p, k, zeros);
+        for (int64_t r = 0; r < p->rows; r++) other |= zeros[r] != middle;
+        if (other) return 0;
+    }
     return 1;
 }
 
-static sqz_status fill(const sqz_host *host, const char *module, const parts *p, uint8_t *codes,
-                       uint16_t *scales, uint8_t *zeros)
+/* Group k of scales and zeros. */
+static sqz_status fill_group(const sqz_host *host, const char *module, const parts *p, int64_t k,
+                             const uint16_t *group_zeros, uint16_t *scales, uint8_t *zeros)
 {
-    int64_t words = p->qweight.shape[0];
     uint32_t top = (1u << p->config.bits) - 1;
-    const uint8_t *q = p->qweight.data;
-    enum { BAND = 16 }; /* rows at a time: a line of the source, and sixteen that are written on */
-    for (int64_t band = 0; band < p->rows; band += BAND) /* rows come in multiples of 32 */
-        for (int64_t k = 0; k < words; k++)
-            for (int64_t r = band; r < band + BAND; r++)
-                memcpy(codes + (r * words + k) * 4, q + (k * p->rows + r) * 4, 4);
-    for (int64_t k = 0; k < p->groups; k++) {
-        for (int64_t r = 0; r < p->rows; r++) {
-            uint32_t z = zero_at(p, r, k);
-            uint16_t s;
-            memcpy(&s, (const uint8_t *)p->scales.data + 2 * (k * p->rows + r), sizeof s);
-            if (z < 1 || z > top)
-                return sqz_failf(
-                    host, SQZ_E_UNSUPPORTED,
-                    "gptq: %.200s has zero point %s at output %lld, group %lld; only 1 "
-                    "to %u can be held",
-                    module, z == 0 ? "0" : "0 wrapped around (v1 stores z - 1)", (long long)r,
-                    (long long)k, top);
-            if ((s & 0x7c00) == 0x7c00)
-                return sqz_failf(host, SQZ_E_INVALID,
-                                 "gptq: %.200s.scales holds NaN or infinity at group %lld, output "
-                                 "%lld",
-                                 module, (long long)k, (long long)r);
-            scales[r * p->groups + k] = s;
-            zeros[r * p->groups + k] = (uint8_t)z;
-        }
+    for (int64_t r = 0; r < p->rows; r++) {
+        uint32_t z = group_zeros[r];
+        uint16_t s;
+        memcpy(&s, (const uint8_t *)p->scales.data + 2 * (k * p->rows + r), sizeof s);
+        if (z < 1 || z > top)
+            return sqz_failf(host, SQZ_E_UNSUPPORTED,
+                             "gptq: %.200s has zero point %s at output %lld, group %lld; only 1 "
+                             "to %u can be held",
+                             module, z == 0 ? "0" : "0 wrapped around (v1 stores z - 1)",
+                             (long long)r, (long long)k, top);
+        if ((s & 0x7c00) == 0x7c00)
+            return sqz_failf(host, SQZ_E_INVALID,
+                             "gptq: %.200s.scales holds NaN or infinity at group %lld, output "
+                             "%lld",
+                             module, (long long)k, (long long)r);
+        scales[r * p->groups + k] = s;
+        zeros[r * p->groups + k] = (uint8_t)z;
     }
     return SQZ_OK;
 }
@@ -188,7 +183,15 @@ sqz_status gptq_import_linear(const sqz_host *host, void *self, const sqz_import
     out->rows = p.rows;
     out->cols = p.cols;
     out->group_size = p.group;
-    out->symmetric = all_middle(&p);
-    if (!codes || !scales || !zeros) return SQZ_OK;
-    return fill(host, module, &p, codes, scales, zeros);
+    uint16_t *group_zeros = malloc((size_t)p.rows * sizeof *group_zeros);
+    if (!group_zeros) return sqz_failf(host, SQZ_E_NOMEM, "gptq: no memory to read %.200s", module);
+    out->symmetric = all_middle(&p, group_zeros);
+    int wanted = codes && scales && zeros;
+    if (wanted) layout_turn(host, p.qweight.data, p.qweight.shape[0], p.rows, codes);
+    for (int64_t k = 0; k < p.groups && wanted && st == SQZ_OK; k++) {
+        read_zeros(&p, k, group_zeros);
+        st = fill_group(host, module, &p, k, group_zeros, scales, zeros);
+    }
+    free(group_zeros);
+    return st;
 }

@@ -17,8 +17,9 @@
     P(SQZ_CHOICE, order, 2, 0, 2, "natural|activation|group", 0,                                   \
       "columns walked as they stand, or by falling Hessian diagonal: all, or inside their groups") \
     P(SQZ_REAL, damp, 0.01, 0, 1, NULL, 0, "ridge, as a share of the mean Hessian diagonal")       \
-    P(SQZ_INT, scale_search, 40, 0, 400, NULL, 0,                                                  \
-      "candidate scales a group; 0: cover the extremes")                                           \
+    P(SQZ_INT, scale_search, -1, -1, 400, NULL, 0,                                                 \
+      "candidate scales a group; 0: cover the extremes; -1: 40, at 8 bits 1, as clipping never "   \
+      "pays there")                                                                                \
     P(SQZ_CHOICE, negative_scales, 0, 0, 2, "auto|never|always", 0,                                \
       "symmetric: a scale may be negative, which turns the longer side of the grid over; auto: "   \
       "2, 3 bits")                                                                                 \
@@ -234,6 +235,12 @@ static sqz_status quantize(gptq_job *job, double min_tokens)
     return st;
 }
 
+/* The extremes of a group of 8-bit codes are never worth clipping. */
+static int default_search(int64_t bits)
+{
+    return bits >= 8 ? 1 : 40;
+}
+
 /* What a sweep is worth against its time (docs/methods/gptq.md has the figures). */
 static int default_sweeps(int64_t bits)
 {
@@ -263,7 +270,7 @@ static sqz_status gptq_linear(const sqz_host *host, void *self, void *subject, i
         .pool = pool,
         .linalg = linalg,
         .linear = linear,
-        .rule = {(int)bits, symmetric, (int)scale_search,
+        .rule = {(int)bits, symmetric, scale_search < 0 ? default_search(bits) : (int)scale_search,
                  negative_scales == SCALES_ALWAYS || (negative_scales == SCALES_AUTO && bits <= 3)},
         .order = order,
         .late_grids = late_grids && order != ORDER_ACTIVATION && group <= TILE_COLS,

@@ -154,8 +154,10 @@ LANE_INLINE grid grid_fit(const grid_rule *rule, const float *w /* [n][ld] */, i
         if (turns && !rule->symmetric) grid_try(rule, &g, at, lane_set(1), &best);
     }
     const lane_f centre = best.at, turn = best.turn;
-    grid_try(rule, &g, lane_max(centre - 1.0f, lane_set(0)), turn, &best);
-    grid_try(rule, &g, centre + 1.0f, turn, &best);
+    if (rule->search > 1) {
+        grid_try(rule, &g, lane_max(centre - 1.0f, lane_set(0)), turn, &best);
+        grid_try(rule, &g, centre + 1.0f, turn, &best);
+    }
     grid_refine(rule, &g, &best);
     return best.grid;
 }

@@ -30,7 +30,7 @@ typedef struct st_file {
     st_tensor *tensors; /* [n] by offset */
     int64_t n;
     st_tensor **by_name; /* [n] */
-    char *metadata; /* __metadata__ as JSON text, or NULL */
+    char *metadata;      /* __metadata__ as JSON text, or NULL */
 } st_file;
 
 sqz_status st_open(const char *path, st_file **out, sqz_error *err);
@@ -51,6 +51,8 @@ sqz_status st_writer_metadata(st_writer *, const char *key, const char *value, s
 sqz_status st_writer_write(st_writer *, const char *name, const void *data, int64_t bytes,
                            sqz_error *err);
 /* Checks that everything was written, fsyncs, renames into place.  Frees the writer either way. */
+/* The file lies in a folder that dir_sync makes durable: finish need not wait for the disk. */
+void st_writer_sync_later(st_writer *);
 sqz_status st_writer_finish(st_writer *, sqz_error *err);
 void st_writer_abort(st_writer *);
 #endif

@@ -27,6 +27,7 @@ struct st_writer {
     entry **by_name; /* [n], from begin on */
     int64_t data_at; /* file offset of the data; 0 until begin */
     int fd;
+    int later; /* dir_sync makes it durable */
 };
 
 sqz_status st_writer_new(const char *path, st_writer **out, sqz_error *err)
@@ -238,6 +239,11 @@ sqz_status st_writer_write(st_writer *w, const char *name, const void *data, int
     return SQZ_OK;
 }
 
+void st_writer_sync_later(st_writer *w)
+{
+    w->later = 1;
+}
+
 sqz_status st_writer_finish(st_writer *w, sqz_error *err)
 {
     sqz_status st = w->fd < 0 ? begin(w, err) : SQZ_OK; /* a file without tensors is legal */
@@ -246,7 +252,8 @@ sqz_status st_writer_finish(st_writer *w, sqz_error *err)
             st = err_set(err, SQZ_E_INVALID, "%s: '%s' was declared but not written", w->path,
                          w->entries[i].name);
     if (st == SQZ_OK) {
-        st = file_commit(w->fd, w->temp, w->path, err);
+        st = w->later ? file_commit_later(w->fd, w->temp, w->path, err)
+                      : file_commit(w->fd, w->temp, w->path, err);
         w->fd = -1;
     }
     st_writer_abort(w);

@@ -143,17 +143,62 @@ char *file_temp_name(const char *path)
     return path_format("%s.tmp.%ld.%u", path, (long)getpid(), atomic_fetch_add(&counter, 1));
 }
 
-sqz_status file_commit(int fd, const char *temp, const char *path, sqz_error *err)
+/* Ends a file that was written under another name. */
+static sqz_status give_name(int fd, sqz_status st, const char *temp, const char *path,
+                            sqz_error *err)
 {
-    sqz_status st = SQZ_OK;
-    if (fsync(fd) < 0) st = write_error(path, err);
     if (close(fd) < 0 && st == SQZ_OK) st = write_error(path, err);
     if (st == SQZ_OK && rename(temp, path) < 0) st = write_error(path, err);
-    if (st != SQZ_OK) {
-        unlink(temp);
-        return st;
+    if (st != SQZ_OK) unlink(temp);
+    return st;
+}
+
+sqz_status file_commit(int fd, const char *temp, const char *path, sqz_error *err)
+{
+    sqz_status st = fsync(fd) < 0 ? write_error(path, err) : SQZ_OK;
+    st = give_name(fd, st, temp, path, err);
+    return st == SQZ_OK ? file_sync_parent(path, err) : st;
+}
+
+/* The disk begins to write; errors are seen by the fsync that follows one day. */
+static void start_writing(int fd)
+{
+    (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+}
+
+sqz_status file_commit_later(int fd, const char *temp, const char *path, sqz_error *err)
+{
+    start_writing(fd);
+    return give_name(fd, SQZ_OK, temp, path, err);
+}
+
+sqz_status file_put(const char *path, const void *data, int64_t bytes, sqz_error *err)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (fd < 0) return write_error(path, err);
+    sqz_status st = file_pwrite(fd, path, data, bytes, 0, err);
+    start_writing(fd);
+    if (close(fd) < 0 && st == SQZ_OK) st = write_error(path, err);
+    if (st != SQZ_OK) unlink(path);
+    return st;
+}
+
+sqz_status dir_sync(const char *path, sqz_error *err)
+{
+    DIR *d = opendir(path);
+    if (!d) return write_error(path, err);
+    sqz_status st = SQZ_OK;
+    for (struct dirent *e; st == SQZ_OK && (e = readdir(d));) {
+        struct stat info;
+        if (fstatat(dirfd(d), e->d_name, &info, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(info.st_mode))
+            continue;
+        int fd = openat(dirfd(d), e->d_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 || fsync(fd) < 0) st = write_error(e->d_name, err);
+        if (fd >= 0) close(fd);
     }
-    return file_sync_parent(path, err);
+    if (st == SQZ_OK && fsync(dirfd(d)) < 0 && errno != EINVAL) st = write_error(path, err);
+    closedir(d);
+    return st;
 }
 
 sqz_status file_write(const char *path, const void *data, int64_t bytes, sqz_error *err)
