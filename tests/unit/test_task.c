@@ -268,8 +268,34 @@ START_TEST(test_refusals)
            ",\"output_type\":\"generate_until\",\"filter_list\":[{\"name\":\"n\",\"filter\":"
            "[{\"function\":\"majority_vote\"}]}]}",
            "majority_vote");
+    refuse("{" BASE
+           ",\"output_type\":\"loglikelihood\",\"dataset_kwargs\":{\"trust_remote_code\":true}}",
+           "trust_remote_code");
+    refuse("{" BASE
+           ",\"output_type\":\"loglikelihood\",\"dataset_kwargs\":{\"data_files\":{\"test\":7}}}",
+           "data_files.test");
     refuse("{\"task\":\"t\",\"output_type\":\"generate_until\"}", "test_split");
     refuse("[]", "object");
+}
+END_TEST
+
+/* The files of a split in a repository, for a task and for the member of a group. */
+START_TEST(test_patterns)
+{
+    static const char *const cases[][3] = {
+        {"lambada_openai", "test", "data/lambada_test.jsonl"},
+        {"arc_easy", "train", "ARC-Easy/train-*.parquet"},
+        {"mmlu_us_foreign_policy", "dev", "us_foreign_policy/dev-*.parquet"},
+        {"gsm8k", "validation", ""}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        task *t = NULL;
+        char *pattern = NULL;
+        ck_assert_int_eq(task_open(cases[i][0], &t, NULL), SQZ_OK);
+        ck_assert_int_eq(task_pattern(t, cases[i][1], &pattern, NULL), SQZ_OK);
+        ck_assert_str_eq(pattern ? pattern : "", cases[i][2]);
+        free(pattern);
+        task_free(t);
+    }
 }
 END_TEST
 
@@ -321,6 +347,7 @@ int main(void)
     tcase_add_test(c, test_templates);
     tcase_add_test(c, test_regex);
     tcase_add_test(c, test_refusals);
+    tcase_add_test(c, test_patterns);
     tcase_add_test(c, test_known);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
