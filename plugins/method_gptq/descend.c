@@ -4,21 +4,25 @@
  *     L = sum over rows of d H d^T,   d = w - s * (code - z)
  * is exact, so each step here can be the best one: a code moves to the level nearest to the
  * minimum of L along its column, a scale to the least-squares value of its group given the codes.
- * No step increases L.  The gradient G = H D of a block is one matrix product with the residual as
- * it stands; inside the block it is kept up to date on a tile of 64 rows in cache.  Columns are
- * visited in the weight's own order, where groups are contiguous.
- * Left out: zero points, which stay where the grid search put them. */
+ * No step increases L.  The gradient G = H D of a chunk is one matrix product with the residual as
+ * it stands, in bfloat16 where that is faster: D is exact, so roundings do not add up.  From block
+ * to block of the chunk it is corrected by a smaller product, inside a block on a tile of 64 rows
+ * in cache.  Columns are visited in the weight's own order, where groups are contiguous. Left out:
+ * zero points, which stay where the grid search put them. */
 #include "job.h"
+
+enum { CHUNK_BLOCKS = 4 }; /* a longer chunk repacks D less often and is corrected more */
 
 typedef struct sweep {
     gptq_job *job;
     int64_t first, count; /* columns of the block: whole groups where these fit */
+    float *gradient;      /* [count, stride] of the block, in job->f; its steps once swept */
 } sweep;
 
 /* The residual of the walk from its order to the weight's own, from job->w into job->f. */
 static void residual_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
-    gptq_job *job = ((const sweep *)arg)->job;
+    gptq_job *job = arg;
     const int32_t *place = job->factor->perm + job->cols;
     size_t bytes = (size_t)job->stride * sizeof *job->w;
     (void)thread;
@@ -118,7 +122,7 @@ LANE_INLINE void load_tile(const gptq_job *job, const sweep *sw, int64_t row, ti
         float ridge = job->factor->h[c] - job->linear->xtx[c * job->cols + c];
         for (int v = 0; v < TILE_ROWS / LANES; v++) {
             int64_t r = row + v * LANES, at = j * TILE_ROWS + v * LANES;
-            lane_store(t->g + at, lane_load(job->f + j * job->stride + r) +
+            lane_store(t->g + at, lane_load(sw->gradient + j * job->stride + r) +
                                       ridge * lane_load(job->w + c * job->stride + r));
             lane_f z = lane_load(job->zeros + k * job->stride + r);
             lane_store(t->level + at, lane_load_u8(job->codes + c * job->stride + r) - z);
@@ -133,7 +137,9 @@ LANE_INLINE void store_tile(gptq_job *job, const sweep *sw, int64_t row, const t
         for (int v = 0; v < TILE_ROWS / LANES; v++) {
             int64_t r = row + v * LANES, at = j * TILE_ROWS + v * LANES;
             float *d = job->w + c * job->stride + r;
-            lane_store(d, lane_load(d) - lane_load(t->delta + at));
+            lane_f step = -lane_load(t->delta + at);
+            lane_store(d, lane_load(d) + step);
+            lane_store(sw->gradient + j * job->stride + r, step);
             lane_f z = lane_load(job->zeros + k * job->stride + r);
             lane_store_u8(job->codes + c * job->stride + r, lane_load(t->level + at) + z);
         }
@@ -165,27 +171,43 @@ LANE_INLINE void sweep_rows(void *arg, int64_t begin, int64_t end, int32_t threa
 }
 LANE_DISPATCH(sweep_rows_pick, sweep_rows)
 
+/* Columns from .. to - 1, block by block.  One product gives the gradient of all of them, because
+ * it rounds and repacks the whole residual; what a block changes reaches those after it by a small
+ * product of its steps. */
+static sqz_status descend_chunk(gptq_job *job, int64_t from, int64_t to, int64_t block)
+{
+    const float *h = job->linear->xtx;
+    int64_t n = job->cols, stride = job->stride;
+    sqz_status st = job->linalg->gemm_rounded(job->host, to - from, stride, n, h + from * n, n,
+                                              job->w, stride, 0.0, job->f, stride);
+    for (int64_t first = from; first < to && st == SQZ_OK; first += block) {
+        int64_t count = to - first < block ? to - first : block, next = first + count;
+        sweep sw = {job, first, count, job->f + (first - from) * stride};
+        job->pool->parallel_for(job->host, stride / TILE_ROWS, 1, sweep_rows_pick(), &sw);
+        if (next < to)
+            st = job->linalg->gemm_rounded(job->host, to - next, stride, count,
+                                           h + next * n + first, n, sw.gradient, stride, 1.0,
+                                           job->f + (next - from) * stride, stride);
+    }
+    return st;
+}
+
 sqz_status descend(gptq_job *job)
 {
     const sqz_host *host = job->host;
-    int64_t n = job->cols, stride = job->stride;
-    sweep sw = {.job = job};
-    job->pool->parallel_for(host, n, 16, residual_rows, &sw);
+    int64_t n = job->cols, block = TILE_COLS, chunk;
+    if (job->group <= TILE_COLS) block = TILE_COLS / job->group * job->group;
+    chunk = CHUNK_BLOCKS * block;
+    job->pool->parallel_for(host, n, 16, residual_rows, job);
     float *walked = job->w;
     job->w = job->f;
-    job->f = walked; /* from here on the gradient of a block */
-    int64_t whole = job->group <= TILE_COLS ? TILE_COLS / job->group * job->group : TILE_COLS;
+    job->f = walked; /* from here on the gradient of a chunk */
     for (int pass = 0; pass < job->sweeps; pass++) {
-        for (sw.first = 0; sw.first < n; sw.first += whole) {
-            sw.count = n - sw.first < whole ? n - sw.first : whole;
-            if (host->tick(host, 0.6 + 0.4 * (pass + (double)sw.first / (double)n) / job->sweeps,
-                           "refine"))
-                return SQZ_E_CANCELLED;
-            sqz_status st = job->linalg->gemm_rounded(host, sw.count, stride, n,
-                                                      job->linear->xtx + sw.first * n, n, job->w,
-                                                      stride, 0.0, job->f, stride);
+        for (int64_t from = 0; from < n; from += chunk) {
+            double done = pass + (double)from / (double)n;
+            if (host->tick(host, 0.6 + 0.4 * done / job->sweeps, "refine")) return SQZ_E_CANCELLED;
+            sqz_status st = descend_chunk(job, from, n - from < chunk ? n : from + chunk, block);
             if (st != SQZ_OK) return st;
-            job->pool->parallel_for(host, stride / TILE_ROWS, 1, sweep_rows_pick(), &sw);
         }
     }
     return SQZ_OK;
