@@ -37,8 +37,9 @@ def installed_whole(prefix):
 
 
 def follow_the_page(page, folder, env):
-    blocks = re.findall(r"```sh\n(.*?)```", open(page, encoding="utf-8").read(), re.S)
-    assert len(blocks) >= 8, len(blocks)
+    text = open(page, encoding="utf-8").read()
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.S)
+    assert len(blocks) >= 8 and text.count("```") == 2 * len(blocks), f"{len(blocks)} blocks of commands, {text.count('```')} fences"
     state = ""  # exports of earlier blocks live on, as in one terminal
     for block in blocks:
         sh(state + block, folder, env)
