@@ -124,6 +124,7 @@ def main(sqz, work):
     work = common.fresh(work)
     os.makedirs(f"{work}/tmp")
     os.environ.update(TMPDIR=f"{work}/tmp", HOME=f"{work}/home")
+    os.environ.setdefault("ASAN_OPTIONS", "handle_segv=0:handle_abort=0")  # a crash is a crash with sanitizers, too
     plugin, evil = plugin_of(sqz), f"{work}/x.evil"
     with open(evil, "w", encoding="utf-8") as f:
         f.write("one\ntwo\nthree\n")
