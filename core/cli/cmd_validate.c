@@ -132,6 +132,13 @@ static double times_smaller(const char *base, const char *model)
     return b / m;
 }
 
+/* The folder behind a name of the hub, which was fetched when it was measured; else the word. */
+static char *folder_of(const char *word)
+{
+    char *folder = NULL;
+    return cli_model_folder(word, HUB_CONFIG, &folder, NULL) ? path_format("%s", word) : folder;
+}
+
 /* Of the model's quantization_config, "" when it has none. */
 static void bits_of(const char *model, char out[16])
 {
@@ -227,7 +234,7 @@ static void judge_speed(const cli *c, criteria *k, const duel *d)
                              bench_value(d, 1, "peak_rss_bytes", NULL)));
 }
 
-static void judge_all(const cli *c, criteria *k, const duel *d, const cJSON *report)
+static void judge_all(const cli *c, criteria *k, const duel *d, const cJSON *report, double smaller)
 {
     const cJSON *set;
     cJSON_ArrayForEach(set, json_get(c->json, "comparisons")) judge_set(c, k, set);
@@ -236,8 +243,7 @@ static void judge_all(const cli *c, criteria *k, const duel *d, const cJSON *rep
         judge_rounds(c, k, json_get(duel_task(d, 1, "generate"), "rounds"));
     }
     if (!skipped(c, "loads_back")) criteria_judge(k, "loads_back", NULL, plain(loads_back(report)));
-    if (!skipped(c, "smaller"))
-        criteria_judge(k, "smaller", NULL, plain(times_smaller(c->args[0], c->args[1])));
+    if (!skipped(c, "smaller")) criteria_judge(k, "smaller", NULL, plain(smaller));
     judge_speed(c, k, d);
 }
 
@@ -312,11 +318,14 @@ static sqz_status read_report(const cli *c, cJSON **out, sqz_error *err)
 
 static sqz_status judge(cli *c, const duel *d, const cJSON *preset, cJSON *report, sqz_error *err)
 {
-    char bits[16];
-    bits_of(c->args[1], bits);
+    char bits[16], *base = folder_of(c->args[0]), *model = folder_of(c->args[1]);
+    double smaller = times_smaller(base, model);
+    bits_of(model, bits);
+    free(base);
+    free(model);
     criteria k = {preset, bits, cJSON_CreateArray(), 0};
     sqz_status s = duel_json(c, d, c->json, err);
-    if (!s) judge_all(c, &k, d, report);
+    if (!s) judge_all(c, &k, d, report, smaller);
     cJSON_AddStringToObject(c->json, "preset", cli_text(c, "preset"));
     cJSON_AddStringToObject(c->json, "verdict", k.failed ? "fail" : "pass");
     cJSON_AddItemToObject(c->json, "criteria", k.list);

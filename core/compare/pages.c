@@ -72,6 +72,14 @@ static void cell(page *p, const char *untrusted)
     free(cut);
 }
 
+/* One of our own words. */
+static void cell_word(page *p, const char *word)
+{
+    txt_add(&p->t, p->html ? "<td class=\"l\">" : "| ");
+    text(p, word);
+    txt_add(&p->t, p->html ? "</td>" : " ");
+}
+
 static void cell_number(page *p, const cJSON *o, const char *key)
 {
     double v = json_num(o, key, NAN);
@@ -140,7 +148,7 @@ static void changed_items(page *p, const cJSON *list)
     {
         row_open(p);
         cell_number(p, d, "i");
-        cell(p, json_str(d, "change", ""));
+        cell_word(p, json_str(d, "change", ""));
         if (text_set) {
             cell_number(p, d, "base");
             cell_number(p, d, "model");

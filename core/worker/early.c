@@ -62,6 +62,7 @@ void early_close(early *e)
 static sqz_status draw(early *e, int64_t most, sqz_error *err)
 {
     int64_t n = 0;
+    if (e->order) return SQZ_OK;                         /* asked again: the same order */
     while (n < e->base.n && e->base.at[n].i < most) n++; /* rows rise */
     if (!n) return err_set(err, ERR_USAGE, "no item in common with the outcomes compared with");
     e->order = malloc((size_t)n * sizeof *e->order);
