@@ -21,6 +21,7 @@ typedef struct device {
     int32_t threads_set; /* the thread count OpenBLAS was told */
     int64_t kept_bytes;
     struct chunk *chunks; /* of packed weights */
+    void *last;           /* weight of the last product with few tokens */
 } device;
 
 static inline float *mem_at(const sqz_mem *m)

@@ -72,18 +72,20 @@ static inline int64_t cell_words(int32_t bits)
     return bits == 3 ? 3 : 1;
 }
 
-/* out[t, r] = sum_c w[r, c] x[t, c] for the rows r of one band.  x lists the cells of group after
- * group; where a cell belongs to two groups it comes twice, each time with the other's x zero. */
+/* y[t, r] = sum_c w[r, c] x[t, c] (+ bias[r]) (+ y) for the rows of a few bands.  x lists the cells
+ * of group after group; where a cell belongs to two groups it comes twice, each time with the
+ * other's x zero. */
 typedef struct codes_dot {
     const codes *w;
-    int64_t band;
+    int64_t first, bands;
     int32_t tokens; /* <= dot_tokens */
-    int32_t zero;
+    int32_t accumulate;
     const void *x;       /* float32, or bfloat16 for dot_codes_pairs */
     int64_t ldx;         /* elements */
     const float *sum;    /* [tokens, groups] of x; not when symmetric */
-    const uint8_t *next; /* what is read after this band */
-    float *out;          /* [tokens, BAND] */
+    const uint8_t *next; /* what is read after these bands */
+    const float *bias;   /* [rows] or NULL */
+    float *y;            /* [tokens, rows] */
 } codes_dot;
 
 enum { COPY_F32, COPY_ROUNDED, COPY_PAIRS };

@@ -315,10 +315,10 @@ VFN void pairs_row(const dot *d, int64_t row, const int nt, const int nu)
     }
     UNROLL
     for (int t = 0; t < nt; t++) {
+        vf all = sum[t][0];
         UNROLL
-        for (int u = nu / 2; u > 0; u /= 2) UNROLL
-        for (int i = 0; i < u; i++) sum[t][i] = v_add(sum[t][i], sum[t][i + u]);
-        d->out[row * nt + t] = v_sum(sum[t][0]);
+        for (int u = 1; u < nu; u++) all = v_add(all, sum[t][u]);
+        d->out[row * nt + t] = v_sum(all);
     }
 }
 

@@ -9,7 +9,7 @@
  * queue (hence two vectors of rows for every broadcast x); and a prefetch ahead. */
 
 /* Far enough for the latency of memory at its full rate, near enough to be there still. */
-enum { CODES_AHEAD = 8 << 10 };
+enum { CODES_AHEAD = 12 << 10 };
 
 /* ---- order --------------------------------------------------------------------------------- */
 
@@ -206,11 +206,43 @@ KERNEL_FN void codes_panel(const codes *w, int64_t row, int64_t rows, int64_t k,
 
 /* ---- few tokens ---------------------------------------------------------------------------- */
 
-/* What to fetch while the cells at `at` are read: the band goes on, or the next one begins. */
-VFN const uint8_t *ahead_of(const codes_dot *d, const uint8_t *band, const uint8_t *at)
+/* One of the bands. */
+typedef struct band_at {
+    const uint8_t *at, *next; /* next: what is read after it */
+    int64_t row;
+} band_at;
+
+VFN band_at band_of(const codes_dot *d, int64_t i)
 {
-    const int64_t offset = at - band + CODES_AHEAD, over = offset - d->w->band_bytes;
-    return over < 0 ? band + offset : d->next + over;
+    const uint8_t *at = d->w->bands + (d->first + i) * d->w->band_bytes;
+    return (band_at){at, i + 1 < d->bands ? at + d->w->band_bytes : d->next, (d->first + i) * BAND};
+}
+
+/* What to fetch while the place `offset` of the band is read: the band goes on, or the next one
+ * begins. */
+VFN const uint8_t *ahead_of(const codes_dot *d, const band_at *band, int64_t offset)
+{
+    const int64_t over = offset + CODES_AHEAD - d->w->band_bytes;
+    return over < 0 ? band->at + offset + CODES_AHEAD : band->next + over;
+}
+
+/* The same for what stands before the cells: it is not walked through. */
+VFN void fetch_head(const codes_dot *d, const band_at *band)
+{
+    for (int64_t i = 0; i < d->w->cells_at; i += 64) __builtin_prefetch(ahead_of(d, band, i));
+}
+
+/* VW rows from `row` into y. */
+VFN void put_rows(const codes_dot *d, int64_t row, const int nt, const vf *total)
+{
+    const int64_t rows = d->w->rows, n = rows - row < VW ? rows - row : VW;
+    if (n <= 0) return;
+    UNROLL
+    for (int t = 0; t < nt; t++) {
+        float *y = d->y + t * rows + row;
+        vf v = d->bias ? v_add(total[t], v_load_n(d->bias + row, n)) : total[t];
+        v_store_n(y, d->accumulate ? v_add(v_load_n(y, n), v) : v, n);
+    }
 }
 
 /* Scales of VW rows of a group into the totals. */
@@ -241,20 +273,21 @@ VFN void fold(vf sum[][MOST_SUMS], const int nt, const int ns, vf *out)
                            : sum[t][0];
 }
 
-VFN void codes_rows(const codes_dot *d, int64_t lane, const int32_t bits, const int nt)
+VFN void codes_rows(const codes_dot *d, const band_at *band, int64_t lane, const int32_t bits,
+                    const int nt)
 {
     const int ns = nt == 1 ? 4 : nt == 2 ? 2 : 1, per = (int)cell_codes(bits);
     const int64_t cell_bytes = cell_words(bits) * BAND * 4;
     const codes *w = d->w;
-    const uint8_t *band = w->bands + d->band * w->band_bytes;
     const float *x = d->x;
     vf total[2][DOT_TOKENS];
     UNROLL
     for (int t = 0; t < nt; t++) total[0][t] = total[1][t] = v_zero();
+    fetch_head(d, band);
     for (int64_t g = 0; g < w->groups; g++) {
         vf sum[2][DOT_TOKENS][MOST_SUMS], one[DOT_TOKENS];
-        const uint8_t *at = band + w->cells_at + w->first[g] * cell_bytes + lane * 4;
-        const uint8_t *ahead = ahead_of(d, band, at);
+        const uint8_t *at = band->at + w->cells_at + w->first[g] * cell_bytes + lane * 4;
+        const uint8_t *ahead = ahead_of(d, band, at - band->at);
         UNROLL
         for (int t = 0; t < nt; t++) UNROLL
         for (int s = 0; s < ns; s++) sum[0][t][s] = sum[1][t][s] = v_zero();
@@ -277,15 +310,12 @@ VFN void codes_rows(const codes_dot *d, int64_t lane, const int32_t bits, const 
             x += per;
         }
         fold(sum[0], nt, ns, one);
-        add_group(d, band, g, lane, bits, nt, one, total[0]);
+        add_group(d, band->at, g, lane, bits, nt, one, total[0]);
         fold(sum[1], nt, ns, one);
-        add_group(d, band, g, lane + VW, bits, nt, one, total[1]);
+        add_group(d, band->at, g, lane + VW, bits, nt, one, total[1]);
     }
-    UNROLL
-    for (int t = 0; t < nt; t++) {
-        v_store(d->out + t * BAND + lane, total[0][t]);
-        v_store(d->out + t * BAND + lane + VW, total[1][t]);
-    }
+    put_rows(d, band->row + lane, nt, total[0]);
+    put_rows(d, band->row + lane + VW, nt, total[1]);
 }
 
 #if DOT_TOKENS == 8
@@ -310,15 +340,18 @@ VFN void codes_rows(const codes_dot *d, int64_t lane, const int32_t bits, const 
     default: one(d, bits, DOT_TOKENS);                                                             \
     }
 
-VFN void codes_band(const codes_dot *d, const int32_t bits, const int nt)
+VFN void codes_bands(const codes_dot *d, const int32_t bits, const int nt)
 {
-    for (int64_t lane = 0; lane < BAND; lane += 2 * VW) codes_rows(d, lane, bits, nt);
+    for (int64_t i = 0; i < d->bands; i++) {
+        const band_at band = band_of(d, i);
+        for (int64_t lane = 0; lane < BAND; lane += 2 * VW) codes_rows(d, &band, lane, bits, nt);
+    }
 }
 
 #define DOT_CODES(bits)                                                                            \
     KERNEL_FN void codes_dot##bits(const codes_dot *d)                                             \
     {                                                                                              \
-        CODES_TOKENS(codes_band, bits)                                                             \
+        CODES_TOKENS(codes_bands, bits)                                                            \
     }
 DOT_CODES(2)
 DOT_CODES(3)
@@ -340,14 +373,14 @@ KERNEL_FN void dot_codes(const codes_dot *d)
  * look-up and one vdpbf16ps do 32 products.  Codes of 8 bits take two look-ups, one of the lower
  * half and one of 16 (upper half) - c. */
 
-/* by * (code - from) in bfloat16 for codes of `bits`, repeated up to the 32 entries of a table. */
+/* by * (code - from), exact in bfloat16, for codes of `bits`, repeated up to 32 entries. */
 VFN vi half_table(const int32_t bits, float by, float from)
 {
-    float x[32];
-    uint16_t half[32];
-    for (int i = 0; i < 32; i++) x[i] = by * ((float)(i & ((1 << bits) - 1)) - from);
-    for (int i = 0; i < 32; i += VW) v_to_bf16(half + i, v_load(x + i));
-    return _mm512_loadu_si512(half);
+    const vi lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    vf code = _mm512_cvtepi32_ps(v_bits(lane, (1 << bits) - 1));
+    vf value = v_mul(v_set1(by), v_sub(code, v_set1(from)));
+    return _mm512_broadcast_i64x4(
+        _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(value), 16)));
 }
 
 /* Pair p of a cell, or for 8 bits half p % 2 of pair p / 2. */
@@ -367,23 +400,22 @@ VFN vf v_set1_pair(const uint16_t *x)
     return _mm512_castsi512_ps(_mm512_set1_epi32(pair));
 }
 
-VFN void pairs_band(const codes_dot *d, const int32_t bits, const int nt)
+VFN void pairs_band(const codes_dot *d, const band_at *band, vi low, vi high, const int32_t bits,
+                    const int nt)
 {
     const int ns = nt == 1 ? 4 : nt == 2 ? 2 : 1, per = (int)cell_codes(bits);
     const int halves = bits == 8 ? 2 : 1; /* look-ups of a pair */
     const int64_t cell_bytes = cell_words(bits) * BAND * 4;
-    const vi low = half_table(bits == 8 ? 4 : bits, 1, bits == 8 ? 0 : (float)(1 << (bits - 1)));
-    const vi high = bits == 8 ? half_table(4, 16, 8) : low;
     const codes *w = d->w;
-    const uint8_t *band = w->bands + d->band * w->band_bytes;
     const uint16_t *x = d->x;
     vf total[2][DOT_TOKENS];
     UNROLL
     for (int t = 0; t < nt; t++) total[0][t] = total[1][t] = v_zero();
+    fetch_head(d, band);
     for (int64_t g = 0; g < w->groups; g++) {
         vf sum[2][DOT_TOKENS][MOST_SUMS], one[DOT_TOKENS];
-        const uint8_t *at = band + w->cells_at + w->first[g] * cell_bytes;
-        const uint8_t *ahead = ahead_of(d, band, at);
+        const uint8_t *at = band->at + w->cells_at + w->first[g] * cell_bytes;
+        const uint8_t *ahead = ahead_of(d, band, at - band->at);
         UNROLL
         for (int t = 0; t < nt; t++) UNROLL
         for (int s = 0; s < ns; s++) sum[0][t][s] = sum[1][t][s] = v_zero();
@@ -411,21 +443,28 @@ VFN void pairs_band(const codes_dot *d, const int32_t bits, const int nt)
             x += per;
         }
         fold(sum[0], nt, ns, one);
-        add_group(d, band, g, 0, bits, nt, one, total[0]);
+        add_group(d, band->at, g, 0, bits, nt, one, total[0]);
         fold(sum[1], nt, ns, one);
-        add_group(d, band, g, VW, bits, nt, one, total[1]);
+        add_group(d, band->at, g, VW, bits, nt, one, total[1]);
     }
-    UNROLL
-    for (int t = 0; t < nt; t++) {
-        v_store(d->out + t * BAND, total[0][t]);
-        v_store(d->out + t * BAND + VW, total[1][t]);
+    put_rows(d, band->row, nt, total[0]);
+    put_rows(d, band->row + VW, nt, total[1]);
+}
+
+VFN void pairs_bands(const codes_dot *d, const int32_t bits, const int nt)
+{
+    const vi low = half_table(bits == 8 ? 4 : bits, 1, bits == 8 ? 0 : (float)(1 << (bits - 1)));
+    const vi high = bits == 8 ? half_table(4, 16, 8) : low;
+    for (int64_t i = 0; i < d->bands; i++) {
+        const band_at band = band_of(d, i);
+        pairs_band(d, &band, low, high, bits, nt);
     }
 }
 
 #define DOT_PAIRS(bits)                                                                            \
     KERNEL_FN void codes_pairs##bits(const codes_dot *d)                                           \
     {                                                                                              \
-        CODES_TOKENS(pairs_band, bits)                                                             \
+        CODES_TOKENS(pairs_bands, bits)                                                            \
     }
 DOT_PAIRS(2)
 DOT_PAIRS(3)

@@ -19,18 +19,25 @@
 
 enum {
     X_BYTES = 4 << 20,
-    DOT_ROWS = BAND,   /* rows of a unit of work with few tokens */
-    PIECE = 128 << 10, /* bytes of weights a thread takes at a time */
-    THREAD_BYTES = 64 << 10
+    DOT_ROWS = BAND,        /* most rows of a unit of work with few tokens */
+    UNIT_BYTES = 32 << 10,  /* aim of one: small, so that threads finish together */
+    THREAD_BYTES = 64 << 10 /* of weights: what a thread is worth starting for */
 };
+
+/* A weight as decode reads it: units of work, one behind the other. */
+typedef struct stretch {
+    const uint8_t *at;
+    int64_t units, bytes; /* bytes of a unit */
+} stretch;
 
 typedef struct packed {
     int32_t compute;
     int32_t dtype; /* of dense data; 0 = int-affine */
-    int64_t rows, cols, bytes;
+    int64_t rows, cols, bytes, unit_rows;
     const void *data; /* [rows, cols]: the caller's, or `owned` */
     void *owned;
     codes codes;
+    stretch self, next; /* next: of the weight that came after this one the last time */
 } packed;
 
 /* ---- packing ------------------------------------------------------------------------------- */
@@ -43,7 +50,10 @@ static sqz_status pack_affine(device *d, const sqz_affine *a, packed *p)
         return device_fail(d, SQZ_E_UNSUPPORTED,
                            "hw_cpu: int-affine weights have 2, 3, 4 or 8 bits");
     sqz_status st = codes_new(d, a, &p->codes);
-    p->bytes = (p->rows + BAND - 1) / BAND * p->codes.band_bytes;
+    int64_t bands = (p->rows + BAND - 1) / BAND;
+    p->bytes = bands * p->codes.band_bytes;
+    p->unit_rows = BAND;
+    p->self = (stretch){p->codes.bands, bands, p->codes.band_bytes};
     return st;
 }
 
@@ -84,16 +94,21 @@ static sqz_status pack_dense(device *d, const sqz_weight *w, packed *p)
         round_job job = {d->k, p, p->owned, w->data, w->dtype, lines};
         device_for(d, w->rows, 1 + 16384 / w->cols, round_rows, &job);
     }
-    p->bytes = w->rows * w->cols * (p->dtype == SQZ_F32 ? 4 : 2);
+    int64_t row = w->cols * (p->dtype == SQZ_F32 ? 4 : 2);
+    p->bytes = w->rows * row;
+    p->unit_rows = least(DOT_ROWS, 4 + UNIT_BYTES / row / 4 * 4);
+    p->self = (stretch){p->data, (p->rows + p->unit_rows - 1) / p->unit_rows, p->unit_rows * row};
     return SQZ_OK;
 }
 
 void linear_packed_free(void *dev, void *weight)
 {
+    device *d = dev;
     packed *p = weight;
     if (p) {
+        if (d->last == p) d->last = NULL;
         free(p->owned);
-        codes_free(dev, &p->codes);
+        codes_free(d, &p->codes);
     }
     free(p);
 }
@@ -152,7 +167,6 @@ typedef struct few_job {
     int64_t ldx;
     int32_t half; /* x is bfloat16 */
     int32_t slices;
-    int64_t units, piece; /* of DOT_ROWS rows, and how many are taken at a time */
     struct slice *slice;
 } few_job;
 
@@ -161,56 +175,86 @@ typedef struct slice {
     _Alignas(64) atomic_llong next; /* unit that nobody has taken */
 } slice;
 
-static int64_t slice_begin(const few_job *j, int64_t s)
+static int64_t slice_begin(const few_job *j, const stretch *of, int64_t s)
 {
-    return s * j->units / j->slices;
+    return s * of->units / j->slices;
 }
 
-/* out is [tokens, DOT_ROWS] when `across`, else [rows, tokens]. */
-static void store_few(const few_job *j, int64_t row, int64_t n, int across, const float *out)
+/* What the thread of slice s reads after `unit`: the next one, or its part of the next weight, so
+ * that memory does not rest while the operations between two products run. */
+static const uint8_t *read_after(const few_job *j, int64_t s, int64_t unit)
+{
+    const stretch *self = &j->p->self, *next = &j->p->next;
+    if (!next->at || unit + 1 < slice_begin(j, self, s + 1))
+        return self->at + (unit + 1) * self->bytes;
+    return next->at + slice_begin(j, next, s) * next->bytes;
+}
+
+/* out is [n, tokens]. */
+static void store_few(const few_job *j, int64_t row, int64_t n, const float *out)
 {
     const float *bias = mem_at(&j->op->bias);
     int64_t tokens = j->op->tokens;
     for (int64_t t = 0; t < tokens; t++) {
         float *y = mem_at(&j->op->y) + t * j->p->rows + row;
         for (int64_t r = 0; r < n; r++) {
-            float v = across ? out[t * DOT_ROWS + r] : out[r * tokens + t];
-            v += bias ? bias[row + r] : 0;
+            float v = out[r * tokens + t] + (bias ? bias[row + r] : 0);
             y[r] = j->op->accumulate ? y[r] + v : v;
         }
     }
 }
 
-static void few_unit(const few_job *j, int64_t unit)
+static void few_dense(const few_job *j, int64_t unit)
 {
     const packed *p = j->p;
-    const kernels *k = j->d->k;
-    int32_t tokens = (int32_t)j->op->tokens;
     float out[DOT_ROWS * MAX_DOT];
-    int64_t row = unit * DOT_ROWS, rows = least(DOT_ROWS, p->rows - row);
+    int64_t row = unit * p->unit_rows;
+    dot one = {.w = p->self.at + unit * p->self.bytes,
+               .dtype = p->dtype,
+               .tokens = (int32_t)j->op->tokens,
+               .rows = least(p->unit_rows, p->rows - row),
+               .cols = p->cols,
+               .x = j->x,
+               .ldx = j->ldx,
+               .out = out};
+    (j->half ? j->d->k->dot_pairs : j->d->k->dot)(&one);
+    store_few(j, row, one.rows, out);
+}
+
+/* Units unit .. unit + n - 1 of slice s. */
+static void few_units(const few_job *j, int64_t s, int64_t unit, int64_t n)
+{
+    const packed *p = j->p;
     if (p->dtype) {
-        int64_t size = p->dtype == SQZ_F32 ? 4 : 2;
-        dot one = {(const char *)p->data + row * p->cols * size,
-                   p->dtype,
-                   tokens,
-                   rows,
-                   p->cols,
-                   j->x,
-                   j->ldx,
-                   out};
-        (j->half ? k->dot_pairs : k->dot)(&one);
-    } else {
-        codes_dot one = {.w = &p->codes,
-                         .band = unit,
-                         .tokens = tokens,
-                         .x = j->x,
-                         .ldx = j->ldx,
-                         .sum = j->sum,
-                         .next = p->codes.bands + (unit + 1) * p->codes.band_bytes,
-                         .out = out};
-        (j->half ? k->dot_codes_pairs : k->dot_codes)(&one);
+        for (int64_t i = 0; i < n; i++) few_dense(j, unit + i);
+        return;
     }
-    store_few(j, row, rows, !p->dtype, out);
+    codes_dot some = {.w = &p->codes,
+                      .first = unit,
+                      .bands = n,
+                      .tokens = (int32_t)j->op->tokens,
+                      .accumulate = j->op->accumulate,
+                      .x = j->x,
+                      .ldx = j->ldx,
+                      .sum = j->sum,
+                      .next = read_after(j, s, unit + n - 1),
+                      .bias = mem_at(&j->op->bias),
+                      .y = mem_at(&j->op->y)};
+    (j->half ? j->d->k->dot_codes_pairs : j->d->k->dot_codes)(&some);
+}
+
+/* The next units of a slice, several at a time until its end is near; returns how many. */
+static int64_t take_units(atomic_llong *next, int64_t stop, int64_t *unit)
+{
+    enum { MANY = 4, NEAR = 6 };
+    long long at = atomic_load_explicit(next, memory_order_relaxed), n;
+    do {
+        if (at >= stop) return 0;
+        n = stop - at > NEAR ? MANY : 1;
+    } while (!atomic_compare_exchange_weak_explicit(next, &at, at + n, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    *unit = at;
+    return n;
 }
 
 static void few_slices(void *arg, int64_t begin, int64_t end, int32_t thread)
@@ -219,13 +263,10 @@ static void few_slices(void *arg, int64_t begin, int64_t end, int32_t thread)
     const few_job *j = arg;
     for (int64_t s = begin; s < end; s++)
         for (int64_t i = 0; i < j->slices; i++) {
-            int64_t from = (s + i) % j->slices, stop = slice_begin(j, from + 1);
-            atomic_llong *next = &j->slice[from].next;
-            for (;;) {
-                int64_t u = atomic_fetch_add_explicit(next, j->piece, memory_order_relaxed);
-                if (u >= stop) break;
-                for (int64_t last = least(u + j->piece, stop); u < last; u++) few_unit(j, u);
-            }
+            int64_t from = (s + i) % j->slices, unit, n;
+            int64_t stop = slice_begin(j, &j->p->self, from + 1);
+            while ((n = take_units(&j->slice[from].next, stop, &unit)) > 0)
+                few_units(j, from, unit, n);
         }
 }
 
@@ -267,23 +308,30 @@ static int64_t few_bytes(const packed *p, int64_t tokens)
            round_up(tokens * p->codes.groups * 4, 64);
 }
 
-static sqz_status run_few(device *d, const packed *p, const sqz_op_linear *op)
+/* Weights are used in the same order for every token. */
+static void note_order(device *d, packed *p)
 {
-    int64_t unit = p->bytes * DOT_ROWS / p->rows + 1, size = few_bytes(p, op->tokens);
+    packed *last = d->last;
+    if (last && last != p) last->next = p->self;
+    d->last = p;
+}
+
+static sqz_status run_few(device *d, packed *p, const sqz_op_linear *op)
+{
+    int64_t size = few_bytes(p, op->tokens);
     few_job job = {.d = d,
                    .p = p,
                    .op = op,
                    .half = p->compute == SQZ_BF16 && d->k->pairs &&
                            (p->dtype == 0 || p->dtype == SQZ_BF16),
-                   .units = (p->rows + DOT_ROWS - 1) / DOT_ROWS,
-                   .piece = 1 + PIECE / unit};
-    /* a thread is worth starting for about THREAD_BYTES of weights */
-    job.slices = (int32_t)least(device_threads(d), 1 + p->bytes / THREAD_BYTES);
+                   .slices = (int32_t)least(device_threads(d), 1 + p->bytes / THREAD_BYTES)};
     char *work = device_scratch(d, size + job.slices * (int64_t)sizeof(slice));
     if (!work) return SQZ_E_NOMEM;
+    note_order(d, p);
     few_x(&job, work);
     job.slice = (slice *)(void *)(work + size);
-    for (int64_t s = 0; s < job.slices; s++) atomic_init(&job.slice[s].next, slice_begin(&job, s));
+    for (int64_t s = 0; s < job.slices; s++)
+        atomic_init(&job.slice[s].next, slice_begin(&job, &p->self, s));
     device_for(d, job.slices, 1, few_slices, &job);
     return SQZ_OK;
 }
@@ -440,7 +488,7 @@ static sqz_status run_many(device *d, const packed *p, const sqz_op_linear *op)
 sqz_status linear_run(void *dev, const sqz_op_linear *op)
 {
     device *d = dev;
-    const packed *p = op->packed;
+    packed *p = (packed *)(uintptr_t)op->packed;
     if (op->compute != p->compute)
         return device_fail(d, SQZ_E_INVALID,
                            "hw_cpu: a weight is used with another compute than it was packed for");
