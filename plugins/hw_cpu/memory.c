@@ -12,7 +12,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { HEAD = 64 }; /* before each block, so that the block stays 64-byte aligned */
+enum {
+    HEAD = 64, /* before each block, so that the block stays 64-byte aligned */
+    LARGE_PAGE = 2 << 20
+};
 static const int64_t kept_cap = (int64_t)64 << 20;
 
 static int64_t *capacity_of(void *handle)
@@ -49,6 +52,19 @@ static void *take_kept(device *d, int64_t bytes)
     return p;
 }
 
+/* Large pages for the middle of a block that a model keeps; small ones work, too. */
+static void large_pages(void *p, int64_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+    uintptr_t begin = ((uintptr_t)p + LARGE_PAGE - 1) & ~(uintptr_t)(LARGE_PAGE - 1);
+    uintptr_t end = ((uintptr_t)p + (uintptr_t)bytes) & ~(uintptr_t)(LARGE_PAGE - 1);
+    if (bytes > kept_cap && end > begin) (void)madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+#else
+    (void)p;
+    (void)bytes;
+#endif
+}
+
 sqz_status mem_alloc(void *dev, int64_t bytes, void **handle)
 {
     device *d = dev;
@@ -68,6 +84,7 @@ sqz_status mem_alloc(void *dev, int64_t bytes, void **handle)
                      (long long)bytes);
             return device_fail(d, SQZ_E_NOMEM, text);
         }
+        large_pages(raw, size + HEAD);
         p = (char *)raw + HEAD;
         *capacity_of(p) = size;
     }
@@ -112,7 +129,7 @@ sqz_status mem_download(void *dev, void *dst, const sqz_mem *src, int64_t bytes)
 
 /* ---- packed weights ------------------------------------------------------------------------ */
 
-enum { LARGE_PAGE = 2 << 20, CHUNK = 32 << 20 };
+enum { CHUNK = 32 << 20 };
 
 typedef struct chunk {
     struct chunk *next;

@@ -21,7 +21,7 @@ typedef struct block {
         void *owned;      /* copy of a tensor that is misaligned or transposed, or NULL */
         uint8_t overlaid; /* its arrays are the overlay's */
         uint8_t packed;   /* the backend has all it needs */
-    } *sources;           /* [model_linear_count] */
+    } * sources;          /* [model_linear_count] */
     void *router_owned;
     int loaded;
 } block;
@@ -33,23 +33,23 @@ enum { ROPE_FULL, ROPE_LOCAL, ROPE_TABLES };
  * model and are reused. */
 typedef struct batch {
     int64_t tokens, sequences;
-    int64_t *first;    /* [sequences + 1] */
-    int32_t *slot;     /* [sequences] of the cache */
-    int64_t *past;     /* [sequences] tokens before the first one of this batch */
-    int64_t *length;   /* [sequences] that dynamic RoPE scales for */
-    int32_t *ids;      /* [tokens] */
+    int64_t *first;  /* [sequences + 1] */
+    int32_t *slot;   /* [sequences] of the cache */
+    int64_t *past;   /* [sequences] tokens before the first one of this batch */
+    int64_t *length; /* [sequences] that dynamic RoPE scales for */
+    int32_t *ids;    /* [tokens] */
     /* [tokens] rows of the tables of positions, by rope_prepare: of the rotary ones of full and of
      * sliding layers, or (the first) of the learned table */
     int32_t *position[ROPE_TABLES];
-    void *kv;          /* NULL: every sequence starts here and is whole */
+    void *kv; /* NULL: every sequence starts here and is whole */
     int64_t cap_tokens, cap_sequences;
 } batch;
 
 typedef struct rope_tables {
-    float *freq;           /* [rotary / 2] of the fixed part, then as many of the part that is not */
-    double scale;          /* of cos and sin */
-    int64_t rows;          /* fixed rows that are filled */
-    int64_t capacity;      /* rows allocated */
+    float *freq;      /* [rotary / 2] of the fixed part, then as many of the part that is not */
+    double scale;     /* of cos and sin */
+    int64_t rows;     /* fixed rows that are filled */
+    int64_t capacity; /* rows allocated */
     void *cosines, *sines; /* device, [capacity, rotary / 2] */
     float *stage;          /* host, 2 x [capacity, rotary / 2] */
 } rope_tables;
@@ -80,11 +80,13 @@ struct model {
     double embed_scale; /* 1 = none */
     sqz_weight head_weight;
     void *head_owned, *head; /* head: packed, or NULL */
+    void *head_copy;         /* of a head in the mapped file, in the device's memory; or NULL */
+    const void *head_file;   /* then: where it lies in the file */
     block *blocks;           /* [layers] */
     int64_t weight_bytes;    /* 0: not known yet */
 
     void *vectors;
-    int64_t layer_vectors; /* bytes of one layer's */
+    int64_t layer_vectors;                                     /* bytes of one layer's */
     int64_t norm_offset[NORM_COUNT], bias_offset[SLOT_EXPERT]; /* bias -1: none */
 
     arena arena;
@@ -93,7 +95,7 @@ struct model {
     batch batch;
     rope_tables rope[ROPE_TABLES];
     struct routing *routing; /* experts.c; host memory */
-    float *bounce; /* host copy for backends whose memory the host cannot see */
+    float *bounce;           /* host copy for backends whose memory the host cannot see */
     int64_t bounce_bytes;
 
     int (*tick)(void *, double, const char *);

@@ -404,13 +404,43 @@ void block_release(model *m, int64_t layer)
 static void drop_head_pages(const model *m)
 {
     const sqz_weight *w = &m->head_weight;
-    if (w->data != m->head_owned && w->data != m->embed_owned)
+    if (!m->head_copy && w->data != m->head_owned && w->data != m->embed_owned)
         file_map_drop(w->data, w->rows * w->cols * element_bytes(w->dtype));
+}
+
+/* In a quantized model the head is a large part of what decode reads, so it goes from the mapped
+ * file into the device's memory, where the host can see that; it is not needed in both. */
+static void copy_head(model *m)
+{
+    enum { STEP = 8 << 20 };
+    sqz_weight *w = &m->head_weight;
+    int64_t bytes = w->rows * w->cols * element_bytes(w->dtype);
+    int mapped = w->data != m->head_owned && w->data != m->embed_owned;
+    int as_is = w->dtype == m->compute || m->compute == SQZ_F32;
+    if (!m->resident || !m->overlay || !mapped || !as_is) return;
+    if (m->hw->alloc(m->dev, bytes, &m->head_copy)) return; /* the file will do */
+    void *seen = m->hw->map(m->dev, m->head_copy);
+    sqz_status st = seen ? SQZ_OK : SQZ_E_UNSUPPORTED;
+    for (int64_t at = 0; at < bytes && !st; at += STEP) {
+        int64_t n = bytes - at < STEP ? bytes - at : STEP;
+        sqz_mem to = {m->head_copy, at};
+        st = m->hw->upload(m->dev, &to, (const uint8_t *)w->data + at, n);
+        file_map_drop((const uint8_t *)w->data + at, n);
+    }
+    if (!st) st = m->hw->sync(m->dev);
+    if (!st) {
+        m->head_file = w->data;
+        w->data = seen;
+        return;
+    }
+    m->hw->release(m->dev, m->head_copy);
+    m->head_copy = NULL;
 }
 
 sqz_status head_acquire(model *m, sqz_error *err)
 {
     if (m->head) return SQZ_OK;
+    copy_head(m);
     sqz_status st = m->hw->pack(m->dev, &m->head_weight, m->compute, &m->head);
     if (st) return device_failed(m, st, "output head", err);
     drop_head_pages(m);
@@ -419,10 +449,16 @@ sqz_status head_acquire(model *m, sqz_error *err)
 
 void head_drop(model *m)
 {
-    if (!m->head) return;
-    m->hw->packed_free(m->dev, m->head);
-    m->head = NULL;
-    drop_head_pages(m);
+    if (m->head) {
+        m->hw->packed_free(m->dev, m->head);
+        m->head = NULL;
+        drop_head_pages(m);
+    }
+    if (m->head_copy) {
+        m->hw->release(m->dev, m->head_copy);
+        m->head_copy = NULL;
+        m->head_weight.data = m->head_file;
+    }
 }
 
 void head_release(model *m)
