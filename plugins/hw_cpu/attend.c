@@ -4,7 +4,8 @@
  * the keys in blocks of KEYS, packs each block once, and lets all query heads that share it meet it
  * in tiles of ROWS rows: scores, running maximum and sum (online softmax), weighted values added
  * into y.  Work space is per thread and does not grow with the sequence.  A step of one or two
- * tokens takes its scores as plain inner products instead, reading the cache once.
+ * tokens takes the heads as rows; where fewer than SHARED heads share the keys, it takes its scores
+ * as plain inner products, since packing would cost more.
  * Everything is float32, whatever the compute of the products around it. */
 #include "device.h"
 
@@ -13,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEYS = 256, ROWS = 36, QUERIES = 384, STEP_TOKENS = 2 };
+enum { KEYS = 256, ROWS = 36, QUERIES = 384, STEP_TOKENS = 2, SHARED = 4 };
 
 /* ---- cache --------------------------------------------------------------------------------- */
 
@@ -282,7 +283,7 @@ static void unit_run(const attend_job *j, const unit *u, int64_t kv_head, const 
 {
     const sqz_op_attend *op = j->op;
     source from = source_of(op, u->sequence, kv_head);
-    int step = u->n <= STEP_TOKENS;
+    int step = u->n <= STEP_TOKENS, packed = !step || j->shared >= SHARED;
     int64_t tiles =
         step ? u->n * ((j->shared + ROWS - 1) / ROWS) : j->shared * ((u->n + ROWS - 1) / ROWS);
     int64_t begin = lowest(op, from.past + u->query), end = from.past + u->query + u->n;
@@ -292,10 +293,10 @@ static void unit_run(const attend_job *j, const unit *u, int64_t kv_head, const 
     }
     for (int64_t at = begin; at < end; at += KEYS) {
         int64_t n = least(KEYS, end - at);
-        pack_block(j, s, &from, at, n, !step);
+        pack_block(j, s, &from, at, n, packed);
         for (int64_t i = 0; i < tiles; i++) {
             tile_rows r = rows_of(j, s, u, kv_head, from.past, i, step);
-            tile_block(j, s, &r, &from, at, n, !step);
+            tile_block(j, s, &r, &from, at, n, packed);
         }
     }
     for (int64_t i = 0; i < tiles; i++) {
