@@ -143,6 +143,7 @@ const char *spec_name_family(const char *model_name)
         {"gpt-j", "gptj"},
         {"opt-", "opt"},
         {"pythia", "gpt_neox"},
+        {"starcoder2", "starcoder2"},
         {"falcon", "falcon"},
         {"bloom", "bloom"},
         {"deepseek-v", "deepseek"},

@@ -36,6 +36,7 @@ FAMILIES = {  # what transformers makes of it, keys of its config, who loads an 
     "gpt_neox (fused, head by head)": ("gpt_neox", dict(wide, rotary_pct=0.25, num_key_value_heads=None), "transformers"),
     "opt": ("opt", dict(vocab_size=320, hidden_size=64, ffn_dim=160, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=256, word_embed_proj_dim=64,
                         bos_token_id=1, eos_token_id=2, pad_token_id=0, _replace=True), "transformers"),
+    "starcoder2": ("starcoder2", dict(wide, sliding_window=8), "transformers"),
     "mixtral (routed experts)": ("mixtral", dict(wide, num_local_experts=4, num_experts_per_tok=2, sliding_window=8, intermediate_size=96), None),
     "qwen3_moe (routed experts)": ("qwen3_moe", dict(head_dim=32, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=96, norm_topk_prob=True, mlp_only_layers=[0],
                                                      decoder_sparse_step=1), None),

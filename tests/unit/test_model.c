@@ -46,7 +46,8 @@ static const char *const cases[] = {"gemma2",
                                     "qwen2-swa",
                                     "qwen2-tied",
                                     "qwen3",
-                                    "qwen3_moe"};
+                                    "qwen3_moe",
+                                    "starcoder2"};
 enum { N_CASES = sizeof cases / sizeof *cases };
 
 /* The larger set, when SQZ_SHARED names the folder that has it. */

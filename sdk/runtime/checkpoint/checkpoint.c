@@ -60,7 +60,7 @@ static sqz_status refuse_folder(const char *dir, sqz_error *err)
         "%s: only %s, a pickle, which can execute code and is never read; if you trust "
         "it, convert it: python3 -c 'from transformers import AutoModelForCausalLM as M; "
         "M.from_pretrained(\"%.300s\").save_pretrained(\"NEW\", "
-        "safe_serialization=True)'",
+        "safe_serialization=True)', and copy the tokenizer's files to NEW",
         dir, found, dir);
 }
 
