@@ -31,11 +31,12 @@ static sqz_status evil_open(const sqz_host *host, void *self, void *subject, int
     return SQZ_OK;
 }
 
-static int deeper(volatile char *above)
+/* Ends with the stack: the depth never gets below zero. */
+static int deeper(volatile char *above, int64_t depth)
 {
     volatile char here[4096];
     here[0] = above ? above[0] : 0;
-    return deeper(here) + here[0];
+    return depth < 0 ? here[0] : deeper(here, depth + 1) + here[0];
 }
 
 static sqz_status strike(const sqz_row *row)
@@ -44,7 +45,7 @@ static sqz_status strike(const sqz_row *row)
     switch (state.attack) {
     case SEGV: return *nothing;
     case ABORT: abort();
-    case STACK: return deeper(NULL);
+    case STACK: return deeper(NULL, state.rows);
     case LOOP:
         for (volatile int i = 0;; i++) {}
     case MEMORY:
