@@ -4,12 +4,16 @@
 
 Uses the interpreter in $SQZ_MLFLOW_PYTHON when set, else makes a virtual environment under build/.  Not part of `make check`.
 """
+import http.client
+import http.server
+import itertools
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
@@ -71,6 +75,69 @@ class Server:
     def kill(self):
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+class Between(http.server.ThreadingHTTPServer):
+    """Passes requests on to the server; while `rounds` has something, every second one meets the next of its faults."""
+    daemon_threads = True
+
+    def __init__(self, server):
+        super().__init__(("127.0.0.1", 0), Passing)
+        self.server, self.lock, self.n, self.met = server, threading.Lock(), 0, {}
+        self.rounds = itertools.cycle(["busy", "broken", "garbage", "cut", "cut after", "slow"])
+        self.uri = f"http://127.0.0.1:{self.server_address[1]}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def next_fault(self):
+        with self.lock:
+            self.n += 1
+            fault = next(self.rounds) if self.rounds and self.n % 2 == 0 else None
+            if fault:
+                self.met[fault] = self.met.get(fault, 0) + 1
+            return fault
+
+    def handle_error(self, request, client_address):
+        pass  # the tracker has gone away, as it may
+
+
+class Passing(http.server.BaseHTTPRequestHandler):
+    def answer(self, status, body, headers=()):
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def pass_on(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = self.server.next_fault()
+        if fault == "slow":
+            time.sleep(1.5)
+        if fault == "busy":
+            return self.answer(429, b"{}", [("Retry-After", "1")])
+        if fault == "broken":
+            return self.answer(500, b'{"error_code": "INTERNAL_ERROR"}')
+        if fault == "garbage":
+            return self.answer(200, b"<html><b>welcome</b></html>")
+        if fault == "cut":
+            return self.close_connection_now()
+        inner = http.client.HTTPConnection("127.0.0.1", self.server.server.port, timeout=60)
+        inner.request(self.command, self.path, body, {"Content-Type": self.headers.get("Content-Type", "application/json")})
+        got = inner.getresponse()
+        data = got.read()
+        if fault == "cut after":
+            return self.close_connection_now()
+        return self.answer(got.status, data, [("Content-Type", got.getheader("Content-Type", "application/json"))])
+
+    def close_connection_now(self):
+        self.close_connection = True
+        self.connection.close()
+
+    do_GET = do_POST = do_PUT = do_PATCH = pass_on
+
+    def log_message(self, *unused):
+        pass
 
 
 def trials_of(run):
@@ -187,6 +254,24 @@ def main(sqz, work):
         length = common.load(run, "run.json")["elapsed_seconds"]
         t = left["tracking"][0]
         print(f"server killed: the run ended well with {t['delivered']:.0f} of {t['events']:.0f} events delivered, tracking took "
+              f"{left['tracking_seconds']:.3f} s of {length:.1f} s; synced later, each once", flush=True)
+        # 4. something between that is slow, busy, broken, talks rubbish and hangs up, before and after it passed a request on
+        between = Between(server)
+        run, out = os.path.join(work, "between"), os.path.join(work, "between.json")
+        config = common.pipeline(work, tracker=[{"use": "mlflow", "with": {"uri": between.uri}}])
+        common.run(sqz, ["--config", config, "--output", run, "--yes", "--seed", "7", "--json", out], store)
+        left = common.load(work, "between.json")
+        code = subprocess.run([sqz, "sync", run, "--attempts", "3"], env=dict(os.environ, SQZ_REGISTRY=store), check=False).returncode
+        assert code in (0, 8), code
+        during = dict(between.met)
+        assert sum(during.values()) >= 12 and len(during) == 6, during
+        between.rounds = None
+        common.run(sqz, ["sync", run], store)
+        parent, runs, _ = check_study(client, run, "FINISHED")
+        check_artifacts(client, parent, run, work)
+        check_model(client, parent, runs)
+        length, t = common.load(run, "run.json")["elapsed_seconds"], left["tracking"][0]
+        print(f"through faults {during}: {t['delivered']:.0f} of {t['events']:.0f} events when the run ended, tracking took "
               f"{left['tracking_seconds']:.3f} s of {length:.1f} s; synced later, each once", flush=True)
     finally:
         server.kill()
