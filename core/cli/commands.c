@@ -7,7 +7,7 @@
 #include "cli/cli.h"
 #include "cli/terminal.h"
 #include "host/host.h"
-#include "tracker/carrier.h"
+#include "worker/carrier.h"
 #include "io/file.h"
 #include "pool/pool.h"
 #include <stdlib.h>
@@ -215,6 +215,7 @@ int cli_main(int argc, char **argv)
     if (strcmp(argv[1], "--check-plugin") == 0 && argc == 6)
         return check_child_main(argv[2], argv[3], argv[4], argv[5]);
     if (strcmp(argv[1], "--tracker") == 0 && argc == 2) return carrier_main();
+    if (strcmp(argv[1], "--search") == 0 && argc == 2) return searcher_main();
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
         return run_command(&cmd_help, 0, NULL);
     if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)

@@ -79,8 +79,15 @@ static int is_export(const cJSON *record)
            !strcmp(json_str(record, "rung", ""), "export");
 }
 
-/* After a "stop" because of a cancel the session only exported what it had; the trials go on from
- * there, so that everything up to the next "resumed" is left out. */
+/* After these a session only exports what it has. */
+static int is_early_stop(const cJSON *record)
+{
+    const char *kind = json_str(record, "kind", "");
+    return is_type(record, "stop") && (!strcmp(kind, "interrupted") || !strcmp(kind, "search"));
+}
+
+/* After a "stop" because of a cancel or a search that failed the trials go on from there, so that
+ * everything up to the next "resumed" is left out. */
 sqz_status ledger_prepare(run *r, sqz_error *err)
 {
     int64_t n = journal_length(r->journal);
@@ -92,7 +99,7 @@ sqz_status ledger_prepare(run *r, sqz_error *err)
         const cJSON *record = journal_record(r->journal, i);
         double at = json_num(record, "at", 0);
         if (at > r->elapsed_before) r->elapsed_before = at;
-        if (is_type(record, "stop") && !strcmp(json_str(record, "kind", ""), "interrupted"))
+        if (is_early_stop(record))
             skipping = 1;
         else if (is_type(record, "resumed"))
             skipping = 0;

@@ -199,7 +199,7 @@ static sqz_status next_point(run *r, double *x, char **by, char **why, sqz_error
     }
     sqz_status s = searcher_ask(r, x, text, sizeof text, err);
     if (s) return s;
-    *by = path_format("%s", agent_describe(r->agent)->id);
+    *by = path_format("%s", r->search->id);
     *why = path_format("%s", text);
     return SQZ_OK;
 }
@@ -288,7 +288,7 @@ static sqz_status trial_propose(run *r, trial *t, sqz_error *err)
     if (s || twin) {
         trial copy = twin ? *twin : (trial){0};
         copy.x = t->x;
-        if (!s) s = searcher_tell(r, &copy, err);
+        if (!s) searcher_tell(r, &copy);
         cJSON_Delete(steps);
         drop_point(t);
     } else {
@@ -456,7 +456,7 @@ static sqz_status trial_finish(run *r, trial *t, sqz_error *err)
     int changed = front_update(r);
     note_volume(r, before);
     s = note_tell(r, t, err);
-    if (!s) s = searcher_tell(r, t, err);
+    searcher_tell(r, t);
     if (!s && !ledger_replaying(r)) s = records_write_progress(r, err);
     run_emit(r, RUN_EVENT_TRIAL_FINISHED, t, NULL, json_str(t->json, "reason", NULL), t->json);
     if (changed) run_emit(r, RUN_EVENT_FRONT_CHANGED, t, NULL, NULL, r->front);

@@ -86,6 +86,7 @@ typedef struct run_options {
     run_look_fn look; /* NULL = room_look */
     void *look_ctx;
     const worker_hooks *reading; /* of data plugins that read data before the run begins, or NULL */
+    double search_silence_s; /* a search without a word for so long is hung; 0 = 60 */
 } run_options;
 
 /* What would be done, without doing it: {"model","spec":{key:{"value","origin"}},"objectives",
@@ -108,7 +109,7 @@ sqz_status run_step(run *, int *more, sqz_error *err);
  * and skip exports.  Async-signal-safe. */
 void run_cancel(run *, int level);
 /* Writes the files of the folder in their final state.  Returns SQZ_OK, ERR_NO_RESULT (5),
- * ERR_BUDGET (6), SQZ_E_CANCELLED (130), the cause of an export that failed, or a storage error. */
+ * ERR_BUDGET (6), SQZ_E_CANCELLED (130), ERR_PLUGIN (4) after a search that failed, the cause of an export that failed, or a storage error. */
 sqz_status run_finish(run *, sqz_error *err);
 void run_close(run *);
 

@@ -437,6 +437,10 @@ static sqz_status verdict(const run *r, const char **state, sqz_error *err)
     if (r->phase != PHASE_DONE) return SQZ_OK; /* the failed step has said why */
     sqz_status missing = unexported(r, err);
     if (missing) return missing;
+    if (r->search_failure)
+        return err_set(err, ERR_PLUGIN,
+                       "%.700s; the front is that of %lld trials, `sqz run --resume %s` asks again",
+                       r->search_failure, (long long)r->n_trials, r->dir);
     *state = "done";
     if (r->n_members) return SQZ_OK;
     int spent = r->stop_kind && (!strcmp(r->stop_kind, "trials") || !strcmp(r->stop_kind, "wall"));
@@ -469,6 +473,7 @@ void run_close(run *r)
 {
     if (!r) return;
     searcher_close(r);
+    free(r->search_failure);
     if (r->journal) journal_close(r->journal);
     if (r->registry) registry_close(r->registry);
     for (int64_t i = 0; i < r->n_trials; i++) {

@@ -15,6 +15,7 @@
 #include "io/clock.h"
 #include "journal.h"
 #include "paired/paired.h"
+#include "worker/carrier.h"
 #include "registry.h"
 #include <stdatomic.h>
 
@@ -52,9 +53,12 @@ struct run {
     int next_seed;
     registry *registry; /* for lineage; NULL when it cannot be opened */
 
-    host *host; /* the search agent lives in this process */
-    agent *agent;
-    const sqz_search *search;
+    const agent_info *search; /* its process is started by the first question */
+    cJSON *search_with;       /* its parameters, resolved */
+    carrier *searcher;
+    char *search_log;
+    cJSON *told;          /* finished points that it is told with the next question */
+    char *search_failure; /* why it is asked no more */
 
     journal *journal;
     const cJSON **replay; /* [n_replay] records still to be taken, in order */
@@ -124,9 +128,10 @@ prediction predict_baseline(const model_config *, const cJSON *spec, const confi
 /* ---- searcher.c
  * ----------------------------------------------------------------------------------- */
 sqz_status searcher_open(run *, sqz_error *err);
-/* SQZ_SEARCH_EXHAUSTED when nothing is left. */
+/* SQZ_SEARCH_EXHAUSTED when nothing is left, and when the search failed (search_failure then); an
+ * error in a replay, whose question was answered before.  JOB_CANCELLED when the user was faster. */
 sqz_status searcher_ask(run *, double *x, char *why, size_t why_bytes, sqz_error *err);
-sqz_status searcher_tell(run *, const trial *, sqz_error *err);
+void searcher_tell(run *, const trial *);
 void searcher_close(run *);
 const agent_info *searcher_find(const config *, const catalogue *, sqz_error *err);
 

@@ -59,6 +59,9 @@ int stop_due(run *r, const char **kind, char *text, size_t bytes)
         snprintf(text, bytes, "the budget of %lld trials is spent", (long long)budget);
     } else if (wall_spent(r, text, bytes)) {
         *kind = "wall";
+    } else if (r->search_failure) {
+        *kind = "search";
+        snprintf(text, bytes, "%s", r->search_failure);
     } else if (r->exhausted) {
         *kind = "exhausted";
         snprintf(text, bytes, "every strategy of the space was tried");

@@ -259,6 +259,7 @@ static sqz_status look_at(catalogue *c, const char *path, sqz_error *err)
     if (mark_seen(c, real)) {
         if (path_is_dir(real)) {
             int n = scandir(real, &names, is_plugin_name, by_name);
+            if (n < 0 && errno == ENOMEM) memory_failed("the catalogue");
             if (n < 0) add_problem(c, real, strerror(errno));
             for (int i = 0; i < n; i++) {
                 char *file = path_format("%s/%s", real, names[i]->d_name);

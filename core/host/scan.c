@@ -115,8 +115,8 @@ static sqz_status spawn(child *c, const char *program, const char *file, sqz_err
     }
     close(out[0]);
     close(errors[0]);
-    return err_set(err, SQZ_E_INTERNAL, "cannot start %s to scan %s: %s", program, file,
-                   strerror(failure));
+    return err_set(err, failure == ENOMEM ? SQZ_E_NOMEM : SQZ_E_INTERNAL,
+                   "cannot start %s to scan %s: %s", program, file, strerror(failure));
 }
 
 /* Takes what stands in pipe k; closes it at its end. */
@@ -194,9 +194,11 @@ static sqz_status read_description(const child *c, const char *file, cJSON **out
         return err_set(err, ERR_PLUGIN, "%s: its description is longer than %d MiB", file,
                        MAX_DESCRIPTION >> 20);
     size_t skip = strlen(GREETING);
-    if (json_parse(c->text[0] + skip, (int64_t)(c->bytes[0] - skip), 0, "description", &doc,
-                   &inner))
-        return err_set(err, ERR_PLUGIN, "%s: its description cannot be read: %s", file, inner.text);
+    sqz_status parsed = json_parse(c->text[0] + skip, (int64_t)(c->bytes[0] - skip), 0,
+                                   "description", &doc, &inner);
+    if (parsed)
+        return err_set(err, parsed == SQZ_E_NOMEM ? parsed : ERR_PLUGIN,
+                       "%s: its description cannot be read: %s", file, inner.text);
     sqz_status status = SQZ_OK;
     const char *refused = json_str(json_root(doc), "error", NULL);
     if (refused)
@@ -245,8 +247,8 @@ sqz_status scan_file(const char *file, double timeout_s, cJSON **out, int *deny,
             "this program does not answer --scan-plugin; set SQZ_EXE to the sqz program");
     char *program = program_path();
     if (!program)
-        return err_set(err, SQZ_E_INTERNAL, "cannot find the sqz program to scan %s: %s", file,
-                       strerror(errno));
+        return err_set(err, errno == ENOMEM ? SQZ_E_NOMEM : SQZ_E_INTERNAL,
+                       "cannot find the sqz program to scan %s: %s", file, strerror(errno));
     sqz_status status = spawn(&c, program, file, err);
     free(program);
     if (status) return status;

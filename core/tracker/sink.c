@@ -7,7 +7,7 @@
  * is put aside: the events stay for `sqz sync`, which may find it repaired. */
 #include "tracker/sink.h"
 #include "io/file.h"
-#include "tracker/carrier.h"
+#include "worker/carrier.h"
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -63,7 +63,7 @@ static sqz_status start_process(session *s, sqz_error *err)
     sink *k = s->sink;
     char *log = path_format("%s/spool/%s.log", k->folder, k->name);
     carrier_options o = {
-        k->info, k->log, k->silence_s, {on_log, on_moved, on_later, on_save, on_stop, k}};
+        k->info, "tracker", k->log, k->silence_s, {on_log, on_moved, on_later, on_save, on_stop, k}};
     free(k->log);
     o.log = k->log = log;
     return carrier_start(&o, &s->carrier, err);

@@ -549,6 +549,66 @@ START_TEST(failed_export_is_told_and_repeated)
 }
 END_TEST
 
+/* A search that crashes, hangs, leaves or answers nonsense ends the asking, not the run: what was
+ * evaluated is exported, the message names it, and resuming asks again and ends alike. */
+START_TEST(search_that_fails)
+{
+    static const struct {
+        const char *name, *words;
+    } rows[] = {{"search-crash", "crashed with SIGSEGV (ask after "},
+                {"search-hang", "has not answered for 0.5 s and was stopped"},
+                {"search-leave", "ended its process with status 3"},
+                {"search-nonsense", "which is no legal value"},
+                {"search-refuse", "lost in the corner"}};
+    static const char *const paths[] = {SQZ_PLUGIN_DIR, BAD_DIR "/search"};
+    sqz_error err = {0};
+    catalogue *all = NULL;
+    char *cache = folder("search-cache");
+    catalogue_options co = {.paths = paths, .n_paths = 2, .only_paths = 1, .cache_dir = cache};
+    ck_assert_msg(!catalogue_open(&co, &all, &err), "%s", err.text);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char *extra = path_format("\"budget\":{\"trials\":40},\"search\":\"%s\"", rows[i].name);
+        char *dir = folder(rows[i].name), *fronts[2];
+        config *c = make_config(extra);
+        int64_t trials = 0;
+        for (int session = 0; session < 2; session++) {
+            fake f = {.seconds = 1};
+            seen s = {0};
+            run *r = NULL;
+            run_options o = options_for(session ? NULL : c, session ? NULL : dir, &f, &s);
+            o.catalogue = all;
+            o.search_silence_s = 0.5;
+            ck_assert_msg(!(session ? run_resume(dir, &o, &r, &err) : run_open(&o, &r, &err)), "%s",
+                          err.text);
+            f.run = r;
+            ck_assert_int_eq(drive(r, &err), ERR_PLUGIN);
+            ck_assert_msg(strstr(err.text, rows[i].name) && strstr(err.text, rows[i].words) &&
+                              strstr(err.text, "--resume"),
+                          "%s", err.text);
+            ck_assert(session || run_trial_count(r) >= 3);
+            ck_assert(!session || run_trial_count(r) == trials);
+            trials = run_trial_count(r);
+            ck_assert_int_eq(f.exports, cJSON_GetArraySize(json_get(run_front(r), "members")));
+            ck_assert_int_gt(f.exports, 0);
+            fronts[session] = front_text(r);
+            run_close(r);
+        }
+        ck_assert_str_eq(fronts[0], fronts[1]);
+        cJSON *j = read_json(rows[i].name, "run.json");
+        ck_assert_str_eq(json_str(json_get(j, "stopped"), "kind", ""), "search");
+        ck_assert_str_eq(json_str(j, "state", ""), "failed");
+        cJSON_Delete(j);
+        config_free(c);
+        free(fronts[0]);
+        free(fronts[1]);
+        free(extra);
+        free(dir);
+    }
+    catalogue_close(all);
+    free(cache);
+}
+END_TEST
+
 START_TEST(stops)
 {
     sqz_error err = {0};
@@ -802,6 +862,7 @@ int main(void)
     tcase_add_test(t, statuses);
     tcase_add_test(t, no_room_on_the_disk);
     tcase_add_test(t, failed_export_is_told_and_repeated);
+    tcase_add_test(t, search_that_fails);
     tcase_add_test(t, stops);
     tcase_add_test(t, resume_at_every_record);
     tcase_add_test(t, resume_after_cancel);

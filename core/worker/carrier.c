@@ -1,5 +1,5 @@
 /* carrier.c - the run's side of carrier.h: spawn, ask, listen, judge. */
-#include "tracker/carrier.h"
+#include "worker/carrier.h"
 #include "host/program.h"
 #include "io/clock.h"
 #include "io/file.h"
@@ -30,9 +30,11 @@ struct carrier {
 /* ---- starting -------------------------------------------------------------------------------- */
 static sqz_status spawn(carrier *c, const char *program, sqz_error *err)
 {
-    static const char *const argv[] = {"--tracker", NULL};
+    char word[40];
+    const char *const argv[] = {word, NULL};
     int ends[2], flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC;
     const char *id = c->options.info->id;
+    snprintf(word, sizeof word, "--%.30s", c->options.what);
     int log = open(c->options.log, flags, 0644);
     if (log < 0)
         return err_set(err, ERR_STORAGE, "%s: cannot be opened: %s", c->options.log,
@@ -48,8 +50,8 @@ static sqz_status spawn(carrier *c, const char *program, sqz_error *err)
         c->line.fd = ends[0];
     }
     close(log);
-    return failure ? err_set(err, SQZ_E_INTERNAL, "cannot start %s for the tracker %s: %s", program,
-                             id, strerror(failure))
+    return failure ? err_set(err, SQZ_E_INTERNAL, "cannot start %s for the %s %s: %s", program,
+                             c->options.what, id, strerror(failure))
                    : SQZ_OK;
 }
 
@@ -101,11 +103,11 @@ static cJSON *listen_to(carrier *c)
         if (!strcmp(type, "answer")) return m;
         if (!strcmp(type, "log"))
             h->log(h->ctx, (int)json_int(m, "level", SQZ_LOG_INFO), json_str(m, "text", ""));
-        else if (!strcmp(type, "moved"))
+        else if (!strcmp(type, "moved") && h->moved)
             h->moved(h->ctx);
-        else if (!strcmp(type, "later"))
+        else if (!strcmp(type, "later") && h->later)
             h->later(h->ctx, json_num(m, "seconds", 0));
-        else if (!strcmp(type, "save"))
+        else if (!strcmp(type, "save") && h->save)
             keep_text(c, json_str(m, "text", ""));
         cJSON_Delete(m);
     }
@@ -122,17 +124,17 @@ static void bound_log(const carrier *c)
 /* ---- judging --------------------------------------------------------------------------------- */
 static sqz_status lose(carrier *c, const char *during, const char *why, sqz_error *err)
 {
-    const char *id = c->options.info->id;
+    const char *id = c->options.info->id, *what = c->options.what;
     int status = program_reap(c->pid, NULL), number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     const char *name = number ? sigabbrev_np(number) : NULL;
     c->pid = 0;
     c->lost = 1;
     channel_close(&c->line);
-    if (why) return err_set(err, ERR_PLUGIN, "tracker %s %s (%s)", id, why, during);
+    if (why) return err_set(err, ERR_PLUGIN, "%s %s %s (%s)", what, id, why, during);
     if (number)
-        return err_set(err, ERR_PLUGIN, "tracker %s crashed with SIG%s (%s)", id, name ? name : "?",
-                       during);
-    return err_set(err, ERR_PLUGIN, "tracker %s ended its process with status %d (%s)", id,
+        return err_set(err, ERR_PLUGIN, "%s %s crashed with SIG%s (%s)", what, id,
+                       name ? name : "?", during);
+    return err_set(err, ERR_PLUGIN, "%s %s ended its process with status %d (%s)", what, id,
                    WEXITSTATUS(status), during);
 }
 
@@ -170,7 +172,7 @@ static sqz_status wait_for_answer(carrier *c, const char *during, cJSON **answer
     return SQZ_OK;
 }
 
-sqz_status carrier_call(carrier *c, cJSON *request, sqz_error *err)
+sqz_status carrier_ask(carrier *c, cJSON *request, cJSON **out, sqz_error *err)
 {
     sqz_error own = {0};
     char during[200];
@@ -185,8 +187,16 @@ sqz_status carrier_call(carrier *c, cJSON *request, sqz_error *err)
     if (status) return status;
     status = (sqz_status)json_int(answer, "code", SQZ_E_INTERNAL);
     if (status) err_set(err, status, "%s", json_str(answer, "text", ""));
-    cJSON_Delete(answer);
+    if (status || !out)
+        cJSON_Delete(answer);
+    else
+        *out = answer;
     return status;
+}
+
+sqz_status carrier_call(carrier *c, cJSON *request, sqz_error *err)
+{
+    return carrier_ask(c, request, NULL, err);
 }
 
 int carrier_lost(const carrier *c)
