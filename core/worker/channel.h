@@ -2,7 +2,8 @@
  *
  * A frame is a 32-bit little-endian byte count and that many bytes of JSON text, over one end of a
  * socketpair.  Child to parent: {"type":"hello"}, {"type":"agent","id","kind"},
- * {"type":"progress","done","what"}, {"type":"log","level","text"}.  Parent to child: {"type":"stop"}. */
+ * {"type":"progress","done","what"}, {"type":"log","level","text"},
+ * {"type":"unwritten","text"}.  Parent to child: {"type":"stop"}. */
 #ifndef SQZ_CORE_WORKER_CHANNEL_H
 #define SQZ_CORE_WORKER_CHANNEL_H
 #include "error/error.h"
@@ -10,7 +11,8 @@
 
 enum {
     CHANNEL_MAX_FRAME = 64 << 10,
-    WORKER_NO_MEMORY = 71 /* exit status of a worker that had no memory for something of its own */
+    WORKER_NO_MEMORY = 71, /* exit status of a worker that had no memory for something of its own */
+    WORKER_UNWRITTEN = 72 /* ... that could not write its result; the message "unwritten" says why */
 };
 
 typedef struct channel {

@@ -257,9 +257,17 @@ int worker_serve(const char *dir, job_function execute)
                     : execute(json_root(doc), &context, &result, &err);
     sqz_status written = finish(&s, dir, json_root(doc), result, status, &err);
     if (written) fprintf(stderr, "sqz worker: %s\n", err.text);
+    if (written == ERR_STORAGE) {
+        cJSON *m = message_new("unwritten");
+        add_text(m, "text", err.text, 590);
+        tell(&s, m, 0);
+    }
     json_free(doc);
     if (s.events) fclose(s.events);
     free(s.parent.bytes);
     channel_close(&s.parent);
-    return written ? err_exit_code(written) : 0;
+    return written == ERR_STORAGE   ? WORKER_UNWRITTEN
+           : written == SQZ_E_NOMEM ? WORKER_NO_MEMORY
+           : written                ? err_exit_code(written)
+                                    : 0;
 }

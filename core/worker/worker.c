@@ -45,6 +45,7 @@ typedef struct watch {
     char agent[160]; /* "method org.example.x" once an agent ran */
     char what[256];  /* last progress */
     double done;
+    char unwritten[600]; /* why there is no result.json, as the worker says */
 } watch;
 
 const char *outcome_name(outcome_state state)
@@ -185,6 +186,8 @@ static void listen_to(watch *w)
             snprintf(w->what, sizeof w->what, "%.250s", json_str(m, "what", ""));
             w->done = json_num(m, "done", 0);
             if (w->hooks->progress) w->hooks->progress(w->hooks->ctx, w->done, w->what);
+        } else if (!strcmp(type, "unwritten")) {
+            snprintf(w->unwritten, sizeof w->unwritten, "%.590s", json_str(m, "text", ""));
         } else if (!strcmp(type, "log") && w->hooks->log) {
             w->hooks->log(w->hooks->ctx, (int)json_int(m, "level", 1), json_str(m, "text", ""));
         }
@@ -429,6 +432,8 @@ static void judge(const watch *w, const cJSON *job, int wait_status, worker_outc
         snprintf(text, sizeof text, "the worker ran out of memory%s; stderr.log says for what",
                  how_far(w, place));
         conclude(o, OUTCOME_OOM, SQZ_E_NOMEM, text);
+    } else if (WEXITSTATUS(wait_status) == WORKER_UNWRITTEN && *w->unwritten) {
+        conclude(o, OUTCOME_FAILED, ERR_STORAGE, w->unwritten); /* nobody's fault but the disk's */
     } else {
         snprintf(text, sizeof text, "%s ended with exit status %d and no valid result%s: %.400s",
                  who(w), WEXITSTATUS(wait_status), how_far(w, place), err.text);

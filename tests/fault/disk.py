@@ -135,6 +135,17 @@ def failing_calls(bench, ref, rng, name, points):
     return f"{points} points, {ended} ended the run with exit 7, all continued"
 
 
+def lost_result(bench, ref):
+    """A worker whose result cannot be written is no mistake of its plugins and costs no trial."""
+    for name in ("ENOSPC", "EDQUOT"):
+        out, store = bench.place("lost")
+        result = os.path.join(out, "jobs/s0003.proxy/result.json")
+        code, _, err = bench.run(out, store, fault=f"who=worker;path={result};n=1;do={name};calls=create")
+        assert bench.counted()[1] == 1 and code == STORAGE and WORDS[name] in err and "result.json" in err, f"{name}: exit {code}\n{err[-1500:]}"
+        finish(bench, ref, out, store, f"lost result {name}")
+    return "ENOSPC and EDQUOT: exit 7, no trial lost"
+
+
 def short_writes(bench, ref):
     out, store = bench.place("short")
     bench.run(out, store, fault=f"who=any;path={out};path2={store};n=1;times=0;do=short;calls=write;not=registry.db", expect=0)
@@ -348,6 +359,7 @@ def main():
             ("damaged journals", lambda b, rng: journals(b, ref, rng, max(a.points // 6, 1))),
             *((f"failing calls {name}", lambda b, rng, name=name: failing_calls(b, ref, rng, name, -(-a.points // 3)))
               for name in ("ENOSPC", "EIO", "EDQUOT")),
+            ("lost result", lambda b, rng: lost_result(b, ref)),
             ("short writes", lambda b, rng: short_writes(b, ref)),
             ("read-only folders", lambda b, rng: read_only(b, ref)),
             ("no room", lambda b, rng: no_room(b, ref)),
