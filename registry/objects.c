@@ -35,6 +35,21 @@ char *object_temp(registry *r)
     return path_format("%s/tmp/%ld.%u", r->dir, (long)getpid(), atomic_fetch_add(&counter, 1));
 }
 
+static int forget(void *arg, const char *path, const char *name, const struct stat *info)
+{
+    const char *of = arg;
+    if (S_ISREG(info->st_mode) && !strncmp(name, of, strlen(of))) unlink(path);
+    return 0;
+}
+
+void object_forget(const char *dir, pid_t pid)
+{
+    char of[24], *tmp = path_format("%s/tmp", dir);
+    snprintf(of, sizeof of, "%ld.", (long)pid);
+    (void)file_each(tmp, forget, of, NULL);
+    free(tmp);
+}
+
 char *object_path(const registry *r, const char *digest)
 {
     if (!digest_valid(digest)) return NULL;

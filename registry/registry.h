@@ -13,6 +13,7 @@
 #include "error/error.h"
 #include "hash/sha256.h"
 #include "json/json.h"
+#include <sys/types.h>
 
 typedef struct registry registry;
 
@@ -27,11 +28,13 @@ const char *registry_dir(const registry *);
 /* ---- objects --------------------------------------------------------------------------------- */
 sqz_status object_put(registry *, const void *data, int64_t bytes, char digest[DIGEST_TEXT],
                       sqz_error *err);
-/* Moves the finished file `path` (on any file system) into the store; it is hashed while it is copied,
- * or once where it can be renamed.  Storing bytes again repairs a corrupt object. */
+/* Moves the finished file `path` (on any file system) into the store; it is hashed while it is
+ * copied, or once where it can be renamed.  Storing bytes again repairs a corrupt object. */
 sqz_status object_adopt(registry *, const char *path, char digest[DIGEST_TEXT], sqz_error *err);
 /* A path for a new temporary file in the store's own file system; malloc'd. */
 char *object_temp(registry *);
+/* Removes what a process of this machine that was killed left unfinished in the store of `dir`. */
+void object_forget(const char *dir, pid_t pid);
 /* Path of a present object, or NULL; malloc'd. */
 char *object_path(const registry *, const char *digest);
 /* Re-hash; ERR_STORAGE naming the object when it is corrupt or absent. */
@@ -42,7 +45,8 @@ sqz_status object_read(const registry *, const char *digest, char **data, int64_
 /* ---- actions: work done once ----------------------------------------------------------------- */
 /* key: 64 hex digits, sha256 of the canonical JSON of everything the result depends on. */
 void action_key(const cJSON *inputs, char key[SHA256_HEX]);
-cJSON *action_get(const registry *, const char *key); /* NULL when absent or damaged; caller frees */
+cJSON *action_get(const registry *,
+                  const char *key); /* NULL when absent or damaged; caller frees */
 sqz_status action_put(registry *, const char *key, const cJSON *result, sqz_error *err);
 
 /* ---- artifacts ------------------------------------------------------------------------------- */
@@ -63,8 +67,8 @@ sqz_status artifact_resolve(registry *, const char *name, char digest[DIGEST_TEX
 /* Digests of the artifacts it was made from (an array of strings; caller frees). */
 sqz_status artifact_parents(registry *, const char *digest, cJSON **parents, sqz_error *err);
 /* Every artifact, newest first; fn returns non-zero to stop. */
-sqz_status artifact_list(registry *, int (*fn)(void *, const artifact_row *, cJSON *tags), void *ctx,
-                         sqz_error *err);
+sqz_status artifact_list(registry *, int (*fn)(void *, const artifact_row *, cJSON *tags),
+                         void *ctx, sqz_error *err);
 
 /* ---- house keeping --------------------------------------------------------------------------- */
 typedef struct registry_report {

@@ -7,6 +7,7 @@
 #include "host/program.h"
 #include "io/clock.h"
 #include "io/file.h"
+#include "registry.h"
 #include "worker/channel.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -509,6 +510,8 @@ void worker_run(const cJSON *job, const char *dir, const worker_limits *limits,
         int64_t peak = (int64_t)usage.ru_maxrss * 1024;
         out->peak_rss_bytes = peak > w.peak_bytes ? peak : w.peak_bytes;
         judge(&w, job, wait_status, out);
+        const char *store = json_str(job, "store", NULL);
+        if (!out->result && store) object_forget(store, w.pid);
         out->stderr_tail = read_tail(w.dir);
     }
     out->seconds = clock_s() - w.start;

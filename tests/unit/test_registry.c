@@ -188,6 +188,23 @@ START_TEST(adopts)
 }
 END_TEST
 
+/* A killed process's files go, at once; those of a process whose number begins alike stay. */
+START_TEST(forgets_the_dead)
+{
+    char *dead = object_temp(reg), *other = path_format("%s/tmp/%d1.0", dir, getpid());
+    char *half = path_format("%s.tmp.%d.0", dead, getpid());
+    const char *const all[] = {dead, half, other};
+    for (int i = 0; i < 3; i++) ck_assert_int_eq(file_write(all[i], "x", 1, NULL), SQZ_OK);
+    object_forget(dir, getpid());
+    ck_assert_int_ne(access(dead, F_OK), 0);
+    ck_assert_int_ne(access(half, F_OK), 0);
+    ck_assert_int_eq(access(other, F_OK), 0);
+    free(dead);
+    free(half);
+    free(other);
+}
+END_TEST
+
 START_TEST(adopts_from_another_file_system)
 {
     char name[] = "/dev/shm/sqz-test-XXXXXX", a[DIGEST_TEXT];
@@ -667,6 +684,7 @@ int main(void)
     tcase_add_test(t, reads_what_was_put);
     tcase_add_test(t, corruption_is_named_and_healed);
     tcase_add_test(t, adopts);
+    tcase_add_test(t, forgets_the_dead);
     tcase_add_test(t, adopts_from_another_file_system);
     tcase_add_test(t, many_writers);
     tcase_add_test(t, full_disk);
