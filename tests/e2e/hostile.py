@@ -220,7 +220,7 @@ def main(sqz, work):
     plain = common.pipeline(work, "plain.json", budget={"trials": 5})
     common.run(sqz, ["--config", plain, "--output", os.path.join(work, "plain"), "--yes"], store)
     good = [(m["label"], m["metrics"]["quality"], m["metrics"]["bytes"]) for m in common.load(os.path.join(work, "plain"), "pareto.json")["members"]]
-    config = common.pipeline(work, plugins={"path": [folder]}, budget={"trials": 30}, hardware={"job_timeout": "8s", "memory": "1500MB"})
+    config = common.pipeline(work, plugins={"path": [folder]}, budget={"trials": 30}, hardware={"job_timeout": "8s", "memory": "500MB"})
     _, err = common.run(sqz, ["--config", config, "--output", out, "--yes"], store)
     trials = check_run(out, err, good)
     check_nothing_left(out, store, tmp)

@@ -48,9 +48,12 @@ static sqz_status same_result(const char *text, sqz_error *err)
 {
     if (strlen(text) >= sizeof shared->result) return err_set(err, SQZ_E_INTERNAL, "a long result");
     if (!*shared->result) strcpy(shared->result, text);
-    return !strcmp(text, shared->result)
-               ? SQZ_OK
-               : err_set(err, SQZ_E_INTERNAL, "the result is another one: %.200s", text);
+    size_t same = 0;
+    while (text[same] && text[same] == shared->result[same]) same++;
+    if (text[same] == shared->result[same]) return SQZ_OK;
+    same -= same < 40 ? same : 40;
+    return err_set(err, SQZ_E_INTERNAL, "the result is another one: %.200s, not %.200s",
+                   text + same, shared->result + same);
 }
 
 static sqz_status try_json(sqz_error *err)
