@@ -1,5 +1,6 @@
 /* pareto.c - see pareto.h.  Runs hold hundreds of points: flat arrays, plain loops. */
 #include "coordinator/pareto.h"
+#include "error/error.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,7 +77,7 @@ static double volume_2(double *points, int64_t n, const double *r)
 static double volume_3(double *points, int64_t n, const double *r)
 {
     double v = 0, *slice = malloc((size_t)n * 2 * sizeof *slice);
-    if (!slice) return NAN;
+    if (!slice) memory_failed("the hypervolume");
     sort_by(points, n, 3, 2);
     for (int64_t i = 0; i < n; i++) {
         double next = i + 1 < n ? points[3 * (i + 1) + 2] : r[2];
@@ -117,7 +118,7 @@ static double volume_wfg(double *points, int64_t n, int n_axes, const double *r)
 {
     double total = 0;
     double *limited = malloc((size_t)(n * n_axes) * sizeof *limited);
-    if (!limited) return NAN;
+    if (!limited) memory_failed("the hypervolume");
     sort_by(points, n, n_axes, n_axes - 1);
     for (int64_t i = 0; i < n; i++) {
         const double *p = points + i * n_axes;
@@ -147,12 +148,10 @@ static double volume(double *points, int64_t n, int n_axes, const double *r)
 
 double pareto_hypervolume(const double *points, int64_t n, int n_axes, const double *reference)
 {
+    if (n_axes > 16) return NAN;
     double *inside = malloc((size_t)(n * n_axes + 1) * sizeof *inside);
     int64_t kept = 0;
-    if (!inside || n_axes > 16) {
-        free(inside);
-        return NAN;
-    }
+    if (!inside) memory_failed("the hypervolume");
     for (int64_t i = 0; i < n; i++) {
         const double *p = points + i * n_axes;
         int in = finite_point(p, n_axes);
