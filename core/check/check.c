@@ -21,8 +21,8 @@
 enum { MAX_REPORT = 64 << 10 };
 
 static const check_case *const tables[] = {
-    cases_file,   cases_host,     cases_method,  cases_eval, cases_search,
-    cases_format, cases_hardware, cases_tracker, cases_data, cases_age, cases_manners};
+    cases_file,     cases_host,    cases_method, cases_eval, cases_search, cases_format,
+    cases_hardware, cases_tracker, cases_data,   cases_age,  cases_manners};
 enum { N_TABLES = sizeof tables / sizeof *tables };
 
 static const check_case *case_at(int i)
@@ -430,15 +430,14 @@ sqz_status check_run(const check_options *options, cJSON *out, int *passed, sqz_
     char *file = realpath(options->file, NULL);
     const char *why = file ? "is a folder" : strerror(errno);
     char *program = program_path();
-    const char *tmp = getenv("TMPDIR");
-    char *work = path_format("%s/sqz-check-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    const char *tmp = dir_for_temporary();
+    char *work = path_format("%s/sqz-check-XXXXXX", tmp);
     trial *t = calloc(1, sizeof *t);
     if (!file || path_is_dir(file))
         s = err_set(err, ERR_USAGE, "%s: %s; give the path of a plugin's .so file", options->file,
                     why);
     else if (!program || !t || !mkdtemp(work))
-        s = err_set(err, SQZ_E_INTERNAL, "cannot make a folder in %s: %s", tmp ? tmp : "/tmp",
-                    strerror(errno));
+        s = err_set(err, SQZ_E_INTERNAL, "cannot make a folder in %s: %s", tmp, strerror(errno));
     if (!s) {
         cJSON *agents;
         walk w = {.options = options, .trial = t};

@@ -88,10 +88,9 @@ sqz_status one_step_run(const cli *c, const one_step *o, one_step_result *out, s
         cJSON_Delete(o->tasks);
         return s;
     }
-    const char *tmp = getenv("TMPDIR");
-    char *dir = path_format("%s/sqz-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    char *dir;
     cJSON *job = make_job(c, o, &ref);
-    if (!mkdtemp(dir)) s = err_set(err, ERR_STORAGE, "%s: no temporary folder can be made", dir);
+    s = dir_make_temporary(&dir, err);
     if (!s) {
         char *attempt = path_format("%s/job", dir);
         worker_limits limits = {0, cli_given(c, "max-memory") ? cli_int(c, "max-memory") : 0};

@@ -238,11 +238,10 @@ static void disk_row(cJSON *rows, const char *name, const char *path, const char
 static void ask_disk(const cli *c, cJSON *rows)
 {
     char *dir = cli_registry_dir(c), here[4096];
-    const char *temp = getenv("TMPDIR");
     disk_row(rows, "registry", dir, "sqz registry gc, or --registry DIR on another disk");
     if (getcwd(here, sizeof here))
         disk_row(rows, "working folder", here, "run elsewhere, or --output DIR on another disk");
-    disk_row(rows, "temporary files", temp && *temp ? temp : "/tmp", "set TMPDIR");
+    disk_row(rows, "temporary files", dir_for_temporary(), "set TMPDIR");
     free(dir);
 }
 

@@ -71,18 +71,11 @@ static cJSON *dim_json(const sqz_dim *d)
 
 static cJSON *open_request(const run *r)
 {
-    const agent_info *a = r->search;
     const sqz_space *space = &r->space->table;
     char seed[24];
     cJSON *q = cJSON_CreateObject(), *dims;
     cJSON_AddStringToObject(q, "call", "open");
-    cJSON_AddStringToObject(q, "id", a->id);
-    cJSON_AddStringToObject(q, "kind", a->kind);
-    cJSON_AddStringToObject(q, "version", a->version);
-    cJSON_AddStringToObject(q, "file", a->file);
-    cJSON_AddStringToObject(q, "digest", a->file_digest);
-    cJSON_AddItemToObject(q, "params", cJSON_Duplicate(a->params, 1));
-    cJSON_AddItemToObject(q, "with", cJSON_Duplicate(r->search_with, 1));
+    carrier_name(q, r->search, r->search_with);
     dims = cJSON_AddArrayToObject(q, "dims");
     for (int i = 0; i < r->space->n_dims; i++)
         cJSON_AddItemToArray(dims, dim_json(&r->space->dims[i]));

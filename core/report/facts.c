@@ -17,6 +17,12 @@ const char *member_unexported(const cJSON *m)
     return json_str(m, "export_failed", NULL);
 }
 
+int trial_went_wrong(const cJSON *t)
+{
+    const char *o = json_str(t, "outcome", "");
+    return *o && strcmp(o, "ok") != 0 && strcmp(o, "killed") != 0;
+}
+
 int is_baseline(const cJSON *t)
 {
     return strcmp(json_str(t, "kind", ""), "baseline") == 0;

@@ -33,6 +33,8 @@ const cJSON *facts_trial(const facts *, const cJSON *member);
 const char *member_label(const cJSON *member_or_trial);
 /* Why a member has no checkpoint, or NULL. */
 const char *member_unexported(const cJSON *member);
+/* It ended otherwise than well, and not by the proxy. */
+int trial_went_wrong(const cJSON *trial);
 /* Relative change of quality, positive = worse; NaN when unknown. */
 double quality_drop(const facts *, const cJSON *metrics, double *se);
 /* "exact_match 0.912 -> 0.904" style change for people: "-0.8 points" or "+0.12 %". */

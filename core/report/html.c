@@ -708,19 +708,13 @@ static void funnel(txt *t, const facts *f)
     txt_add(t, "</div>\n");
 }
 
-static int went_wrong(const cJSON *t)
-{
-    const char *o = json_str(t, "outcome", "");
-    return *o && strcmp(o, "ok") != 0 && strcmp(o, "killed") != 0;
-}
-
 static void failures(txt *t, const facts *f)
 {
     const cJSON *trial;
     int n = 0;
     cJSON_ArrayForEach(trial, f->data->trials)
     {
-        if (!went_wrong(trial) || n >= 100) continue;
+        if (!trial_went_wrong(trial) || n >= 100) continue;
         txt_add(t, n++ ? "<li>" : "<h3>What failed</h3><ul class=plain><li>");
         txt_html(t, member_label(trial));
         txt_add(t, ", ");

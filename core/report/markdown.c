@@ -70,12 +70,11 @@ static void trials(txt *t, const facts *f)
     int n = 0;
     cJSON_ArrayForEach(trial, f->data->trials)
     {
-        const char *o = json_str(trial, "outcome", "");
-        if (!*o || strcmp(o, "ok") == 0 || strcmp(o, "killed") == 0 || n++ >= 100) continue;
+        if (!trial_went_wrong(trial) || n++ >= 100) continue;
         txt_add(t, n == 1 ? "\nWhat failed:\n\n- " : "- ");
         txt_md(t, member_label(trial));
         txt_add(t, ", ");
-        txt_md(t, o);
+        txt_md(t, json_str(trial, "outcome", "?"));
         txt_add(t, ": ");
         txt_md(t, json_str(trial, "reason", "no reason was recorded"));
         txt_add(t, "\n");

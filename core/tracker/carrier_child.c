@@ -5,17 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { MAX_SAVED = 4 << 20 };
 
 typedef struct child {
-    carried run; /* the line to it */
-    host *host;
-    agent *agent;
-    agent_info info;
+    carried run; /* the line to it, and the agent; run.opened owns the strings of tracking */
     const sqz_tracker *table;
-    cJSON *opened; /* the first request: owns the strings of info and tracking */
     sqz_tracking tracking;
     int begun;
 } child;
@@ -24,7 +19,7 @@ typedef struct child {
 static sqz_status on_save(const sqz_tracking *t, const char *text)
 {
     child *c = t->impl;
-    const sqz_host *h = agent_host(c->agent);
+    const sqz_host *h = agent_host(c->run.agent);
     if (!text || strnlen(text, MAX_SAVED) == MAX_SAVED)
         return h->fail(h, SQZ_E_INVALID, "save: at most 4 MiB of text can be kept");
     cJSON *m = carried_message("save");
@@ -46,30 +41,15 @@ static void on_later(const sqz_tracking *t, double seconds)
 }
 
 /* ---- the calls ------------------------------------------------------------------------------- */
-static char *borrow(const cJSON *request, const char *key)
-{
-    return (char *)json_str(request, key, "");
-}
-
 static sqz_status open_agent(child *c, cJSON *request, sqz_error *err)
 {
-    host_hooks hooks = {carried_log, carried_tick, &c->run};
-    c->opened = request;
-    c->info = (agent_info){.id = borrow(request, "id"),
-                           .kind = borrow(request, "kind"),
-                           .version = borrow(request, "version"),
-                           .file = borrow(request, "file"),
-                           .params = json_get(request, "params")};
-    snprintf(c->info.file_digest, sizeof c->info.file_digest, "%s", borrow(request, "digest"));
-    c->host = host_new(&hooks);
-    if (!c->host) return err_set(err, SQZ_E_NOMEM, "%s: no memory to open it", c->info.id);
-    sqz_status status = agent_open(c->host, &c->info, &c->agent, err);
+    carried *run = &c->run;
+    sqz_status status = carried_open(run, request, err);
     if (status) return status;
-    c->table = agent_extension(c->agent, SQZ_TRACKER_1);
+    c->table = agent_extension(run->agent, SQZ_TRACKER_1);
     if (!c->table || !c->table->begin || !c->table->event)
-        return err_set(err, ERR_PLUGIN, "%s: offers no %s", c->info.id, SQZ_TRACKER_1);
-    if (cJSON_GetArraySize(c->info.params))
-        status = agent_call(c->agent, NULL, json_get(request, "with"), err);
+        return err_set(err, ERR_PLUGIN, "%s: offers no %s", run->info.id, SQZ_TRACKER_1);
+    status = carried_set(run, err);
     c->tracking = (sqz_tracking){sizeof c->tracking,
                                  0,
                                  c,
@@ -85,15 +65,15 @@ static sqz_status open_agent(child *c, cJSON *request, sqz_error *err)
 static sqz_status call_begin(child *c, cJSON **request, sqz_error *err)
 {
     sqz_status status = SQZ_OK;
-    if (!c->opened) {
+    if (!c->run.opened) {
         status = open_agent(c, *request, err);
         *request = NULL;
     }
     if (status) return status;
-    if (!c->table) return err_set(err, ERR_PLUGIN, "%s: could not be opened", c->info.id);
-    status = c->table->begin(agent_host(c->agent), agent_self(c->agent), &c->tracking);
+    if (!c->table) return err_set(err, ERR_PLUGIN, "%s: could not be opened", c->run.info.id);
+    status = c->table->begin(agent_host(c->run.agent), agent_self(c->run.agent), &c->tracking);
     c->begun |= !status;
-    return status ? agent_error(c->agent, status, err) : SQZ_OK;
+    return status ? agent_error(c->run.agent, status, err) : SQZ_OK;
 }
 
 static sqz_status call_event(child *c, const cJSON *request, sqz_error *err)
@@ -106,20 +86,22 @@ static sqz_status call_event(child *c, const cJSON *request, sqz_error *err)
                          json_str(request, "kind", ""),
                          json_str(request, "key", ""),
                          json ? json : "{}"};
-    sqz_status status = c->table->event(agent_host(c->agent), agent_self(c->agent), &e);
+    sqz_status status = c->table->event(agent_host(c->run.agent), agent_self(c->run.agent), &e);
     free(json);
-    return status ? agent_error(c->agent, status, err) : SQZ_OK;
+    return status ? agent_error(c->run.agent, status, err) : SQZ_OK;
 }
 
 static sqz_status call_flush(child *c, sqz_error *err)
 {
     if (!c->table->flush) return SQZ_OK;
-    sqz_status status = c->table->flush(agent_host(c->agent), agent_self(c->agent));
-    return status ? agent_error(c->agent, status, err) : SQZ_OK;
+    sqz_status status = c->table->flush(agent_host(c->run.agent), agent_self(c->run.agent));
+    return status ? agent_error(c->run.agent, status, err) : SQZ_OK;
 }
 
-static sqz_status answer_call(child *c, cJSON **request, sqz_error *err)
+static sqz_status answer_call(void *ctx, cJSON **request, cJSON *answer, sqz_error *err)
 {
+    child *c = ctx;
+    (void)answer;
     const char *call = json_str(*request, "call", "");
     if (!strcmp(call, "begin")) return call_begin(c, request, err);
     if (!c->begun) return err_set(err, SQZ_E_INTERNAL, "%s before begin", call);
@@ -132,20 +114,9 @@ static sqz_status answer_call(child *c, cJSON **request, sqz_error *err)
 int carrier_main(void)
 {
     child c = {0};
-    cJSON *request;
     if (!carried_begin(&c.run, "--tracker")) return 2;
-    while ((request = carried_receive(&c.run))) {
-        sqz_error err = {0};
-        sqz_status status = answer_call(&c, &request, &err);
-        cJSON *m = carried_message("answer");
-        cJSON_AddNumberToObject(m, "code", status);
-        carried_text(m, status ? err.text : "");
-        carried_send(&c.run, m);
-        cJSON_Delete(request);
-    }
+    carried_serve(&c.run, answer_call, &c);
     if (c.begun && SQZ_HAS(c.table, sqz_tracker, end) && c.table->end)
-        c.table->end(agent_host(c.agent), agent_self(c.agent));
-    agent_close(c.agent);
-    fflush(NULL);
-    _exit(0); /* the plugin's destructors are none of our business */
+        c.table->end(agent_host(c.run.agent), agent_self(c.run.agent));
+    carried_end(&c.run);
 }

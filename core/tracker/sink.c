@@ -95,19 +95,12 @@ static cJSON *request_new(const char *name)
 static sqz_status session_begin(session *s, sqz_error *err)
 {
     sink *k = s->sink;
-    const agent_info *info = k->info;
     const cJSON *head = spool_record(k->spool, 0);
     sqz_status status = s->carrier ? SQZ_OK : start_process(s, err);
     if (status) return status;
     cJSON *r = request_new("begin");
     char *study = json_text(json_get(head, "data"), 0), *state = spool_text(k->spool);
-    cJSON_AddStringToObject(r, "id", info->id);
-    cJSON_AddStringToObject(r, "kind", info->kind);
-    cJSON_AddStringToObject(r, "version", info->version);
-    cJSON_AddStringToObject(r, "file", info->file);
-    cJSON_AddStringToObject(r, "digest", info->file_digest);
-    cJSON_AddItemToObject(r, "params", cJSON_Duplicate(info->params, 1));
-    cJSON_AddItemToObject(r, "with", cJSON_Duplicate(json_get(head, "with"), 1));
+    carrier_name(r, k->info, json_get(head, "with"));
     cJSON_AddStringToObject(r, "study", study ? study : "{}");
     cJSON_AddStringToObject(r, "folder", k->folder);
     if (state) cJSON_AddStringToObject(r, "state", state);

@@ -50,7 +50,7 @@ cJSON *carried_receive(carried *c)
     return m;
 }
 
-void carried_log(void *ctx, int level, const char *agent_id, const char *text)
+static void on_log(void *ctx, int level, const char *agent_id, const char *text)
 {
     if (level < SQZ_LOG_INFO) return;
     cJSON *m = carried_message("log");
@@ -61,7 +61,7 @@ void carried_log(void *ctx, int level, const char *agent_id, const char *text)
     free(line);
 }
 
-int carried_tick(void *ctx, double done, const char *what)
+static int on_tick(void *ctx, double done, const char *what)
 {
     carried *c = ctx;
     (void)what;
@@ -72,6 +72,54 @@ int carried_tick(void *ctx, double done, const char *what)
     c->done = done;
     carried_send(c, carried_message(moved ? "moved" : "alive"));
     return c->line.fd < 0;
+}
+
+/* ---- the agent ------------------------------------------------------------------------------- */
+static char *borrow(const cJSON *request, const char *key)
+{
+    return (char *)json_str(request, key, "");
+}
+
+sqz_status carried_open(carried *c, cJSON *request, sqz_error *err)
+{
+    host_hooks hooks = {on_log, on_tick, c};
+    c->opened = request;
+    c->info = (agent_info){.id = borrow(request, "id"),
+                           .kind = borrow(request, "kind"),
+                           .version = borrow(request, "version"),
+                           .file = borrow(request, "file"),
+                           .params = json_get(request, "params")};
+    snprintf(c->info.file_digest, sizeof c->info.file_digest, "%s", borrow(request, "digest"));
+    c->host = host_new(&hooks);
+    if (!c->host) return err_set(err, SQZ_E_NOMEM, "%s: no memory to open it", c->info.id);
+    return agent_open(c->host, &c->info, &c->agent, err);
+}
+
+sqz_status carried_set(carried *c, sqz_error *err)
+{
+    if (!cJSON_GetArraySize(c->info.params)) return SQZ_OK;
+    return agent_call(c->agent, NULL, json_get(c->opened, "with"), err);
+}
+
+void carried_serve(carried *c, carried_call *one, void *ctx)
+{
+    cJSON *request;
+    while ((request = carried_receive(c))) {
+        sqz_error err = {0};
+        cJSON *m = carried_message("answer");
+        sqz_status status = one(ctx, &request, m, &err);
+        cJSON_AddNumberToObject(m, "code", status);
+        carried_text(m, status ? err.text : "");
+        carried_send(c, m);
+        cJSON_Delete(request);
+    }
+}
+
+void carried_end(carried *c)
+{
+    if (c->agent) agent_close(c->agent);
+    fflush(NULL);
+    _exit(0);
 }
 
 /* ---- the process ----------------------------------------------------------------------------- */

@@ -8,6 +8,10 @@
 typedef struct carried {
     channel line;
     double told_s, done; /* last sign of life, last progress */
+    cJSON *opened;       /* the request of carried_open: owns the strings of info */
+    agent_info info;
+    host *host;
+    agent *agent;
 } carried;
 
 /* Takes the line over and limits this process; 0 when there is no line: somebody typed the hidden
@@ -20,7 +24,15 @@ void carried_text(cJSON *message, const char *text);
 void carried_send(carried *, cJSON *message);
 /* Waits for the run's next message; NULL when it is gone. */
 cJSON *carried_receive(carried *);
-/* For host_hooks; ctx is the carried. */
-void carried_log(void *ctx, int level, const char *agent_id, const char *text);
-int carried_tick(void *ctx, double done, const char *what);
+/* Opens the agent that the request names (carrier_name).  Owns the request: its strings live as
+ * long as the agent. */
+sqz_status carried_open(carried *, cJSON *request, sqz_error *err);
+/* Hands the agent the parameters of that request. */
+sqz_status carried_set(carried *, sqz_error *err);
+/* Answers call by call until the run is gone.  `one` may take the request over by setting it to
+ * NULL, and may add to the answer. */
+typedef sqz_status carried_call(void *ctx, cJSON **request, cJSON *answer, sqz_error *err);
+void carried_serve(carried *, carried_call *one, void *ctx);
+/* Ends the process without the plugin's destructors, which are none of our business. */
+_Noreturn void carried_end(carried *);
 #endif

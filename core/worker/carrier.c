@@ -199,6 +199,17 @@ sqz_status carrier_call(carrier *c, cJSON *request, sqz_error *err)
     return carrier_ask(c, request, NULL, err);
 }
 
+void carrier_name(cJSON *r, const agent_info *a, const cJSON *with)
+{
+    cJSON_AddStringToObject(r, "id", a->id);
+    cJSON_AddStringToObject(r, "kind", a->kind);
+    cJSON_AddStringToObject(r, "version", a->version);
+    cJSON_AddStringToObject(r, "file", a->file);
+    cJSON_AddStringToObject(r, "digest", a->file_digest);
+    cJSON_AddItemToObject(r, "params", cJSON_Duplicate(a->params, 1));
+    cJSON_AddItemToObject(r, "with", cJSON_Duplicate(with, 1));
+}
+
 int carrier_lost(const carrier *c)
 {
     return c->lost;

@@ -37,6 +37,8 @@ sqz_status carrier_start(const carrier_options *, carrier **out, sqz_error *err)
 sqz_status carrier_call(carrier *, cJSON *request, sqz_error *err);
 /* The same with the whole answer, which the caller frees. */
 sqz_status carrier_ask(carrier *, cJSON *request, cJSON **answer, sqz_error *err);
+/* Adds to the first request which agent is to be opened, and with which parameters. */
+void carrier_name(cJSON *request, const agent_info *, const cJSON *with);
 int carrier_lost(const carrier *);
 /* Lets an idle process end for a moment, kills it otherwise. */
 void carrier_end(carrier *);

@@ -93,13 +93,10 @@ static sqz_status run_job(const convert_options *o, const char *source, const re
 {
     static atomic_uint counter;
     const worker_hooks none = {0};
-    const char *tmp = getenv("TMPDIR");
-    char *dir = path_format("%s/sqz-XXXXXX", tmp && *tmp ? tmp : "/tmp");
-    char *temp =
-        path_format("%s/tmp/%ld.rows%u", o->store, (long)getpid(), atomic_fetch_add(&counter, 1));
+    char *dir, *temp = path_format("%s/tmp/%ld.rows%u", o->store, (long)getpid(),
+                                   atomic_fetch_add(&counter, 1));
     cJSON *job = make_job(o, source, reader, temp);
-    sqz_status s = SQZ_OK;
-    if (!mkdtemp(dir)) s = err_set(err, ERR_STORAGE, "%s: no temporary folder can be made", dir);
+    sqz_status s = dir_make_temporary(&dir, err);
     if (!s) {
         char *attempt = path_format("%s/job", dir);
         worker_outcome w = {0};

@@ -287,6 +287,19 @@ void file_map_drop(const void *p, int64_t bytes)
 
 /* ---- folders and paths ----------------------------------------------------------------------- */
 
+const char *dir_for_temporary(void)
+{
+    const char *dir = getenv("TMPDIR");
+    return dir && *dir ? dir : "/tmp";
+}
+
+sqz_status dir_make_temporary(char **out, sqz_error *err)
+{
+    *out = path_format("%s/sqz-XXXXXX", dir_for_temporary());
+    return mkdtemp(*out) ? SQZ_OK
+                         : err_set(err, ERR_STORAGE, "%s: no temporary folder can be made", *out);
+}
+
 sqz_status dir_make(const char *path, sqz_error *err)
 {
     char *copy = path_format("%s", path);

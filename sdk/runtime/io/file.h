@@ -45,6 +45,10 @@ void file_map_drop(const void *p, int64_t bytes);
 const char *file_room_hint(int error_number);
 
 sqz_status dir_make(const char *path, sqz_error *err); /* with parents */
+/* $TMPDIR, else /tmp. */
+const char *dir_for_temporary(void);
+/* A new empty folder there; *out is malloc'd. */
+sqz_status dir_make_temporary(char **out, sqz_error *err);
 sqz_status dir_remove(const char *path,
                       sqz_error *err); /* recursively; absent is fine; never follows links */
 int path_exists(const char *path);
