@@ -124,6 +124,7 @@ def main():
     parquet("nested_snappy_groups", NESTED, lists, 30, compression="snappy", row_group_size=11, data_page_size=64)
     parquet("nested_zstd_v2", NESTED, lists, 30, compression="zstd", data_page_version="2.0")
     parquet("nested_old_names", NESTED, lists, 20, compression="none", use_compliant_nested_type=False, use_dictionary=False)
+    pq.write_table(SCALARS.empty_table(), os.path.join(HERE, "no_rows.parquet"), store_schema=False, write_statistics=False)
     delimited("quotes.csv", "\ufefftext,n,x,flag,hole,code,text\r\n\"a, \"\"b\"\"\r\nsecond line\",1,1.5,True,3,007,x\r\nplain,-2,1e5,False,,012,\"\"\r\n\r\nNA,3,.5,True,4,1,null\r\nend\" quote,4,inf,False,5,2,None", ",")
     delimited("tabs.tsv", "question\tanswer\tn\nwhat, then?\t\"so\tso\"\t9223372036854775807\nand?\tyes\t-9223372036854775808\nshort\n", "\t")
 

@@ -315,6 +315,12 @@ START_TEST(test_zero_bytes)
     free(rest);
     free(path);
     dataset_close(d);
+    /* In a row a text would end there for evaluations. */
+    path = path_format("%s/z.csv", folder);
+    ck_assert_int_eq(file_write(path, "text,n\na,1\nb\0c,2\n", 17, &err), SQZ_OK);
+    ck_assert_int_eq(dataset_open(path, &d, &err), ERR_MODEL);
+    ck_assert_ptr_nonnull(strstr(err.text, "z.csv:3: the field \"text\" has a zero byte"));
+    free(path);
 }
 END_TEST
 

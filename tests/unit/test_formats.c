@@ -149,6 +149,9 @@ START_TEST(parquet_part)
     ck_assert_ptr_nonnull(strstr(err.text, "none of the columns"));
     rows_free(s);
     free(data);
+    s = parquet_ok("no_rows", &(parquet_options){.max_rows = -1}); /* a row group of nothing */
+    ck_assert_int_eq(rows_count(s), 0);
+    rows_free(s);
 }
 END_TEST
 

@@ -165,8 +165,11 @@ static int value_text(assembly *a, const pq_node *n, const pq_value *v, row_valu
     } else if (n->meaning == PQ_FLOAT16 && v->bytes.n == 2) {
         print_double(b, half(v->bytes.at));
     } else {
-        if (utf8_check((const char *)v->bytes.at, v->bytes.n) >= 0)
-            return n->meaning == PQ_TEXT ? -1 : 0;
+        const char *bytes = (const char *)v->bytes.at;
+        int is_text = utf8_check(bytes, v->bytes.n) < 0;
+        if (n->meaning != PQ_TEXT && v->bytes.n > 0 && memchr(bytes, 0, (size_t)v->bytes.n))
+            is_text = 0;
+        if (!is_text) return n->meaning == PQ_TEXT ? -1 : 0;
         text_add(b, (const char *)v->bytes.at, v->bytes.n);
     }
     return 1;
@@ -496,7 +499,7 @@ sqz_status rows_add_parquet(row_store *s, const char *path, const uint8_t *data,
     if (st == SQZ_OK && !(a.columns = calloc((size_t)f.n_leaves, sizeof *a.columns)))
         st = err_set(err, SQZ_E_NOMEM, "%s: no memory for its columns", path);
     for (int64_t i = 0; i < f.n_groups && st == SQZ_OK; i++)
-        if (o->max_rows < 0 || rows_count(s) < o->max_rows)
+        if (f.groups[i].n_rows && (o->max_rows < 0 || rows_count(s) < o->max_rows))
             st = read_group(&a, &f.groups[i], o->max_rows);
     free(a.columns);
     text_free(&a.text);

@@ -238,6 +238,7 @@ static sqz_status read_chunk(pq_file *f, thrift *t, const pq_node *n, pq_chunk *
     if (c.encrypted || c.elsewhere)
         return err_set(err, SQZ_E_UNSUPPORTED, "%s: the column %s is %s; write it anew without",
                        f->path, n->name, c.encrypted ? "encrypted" : "kept in another file");
+    if (c.n_values == 0) start = 4; /* writers leave the places of pages that are not there at 0 */
     if (c.type != n->type || c.n_values < 0 || start < 4 || c.bytes < 0 ||
         __builtin_add_overflow(start, c.bytes, &end) || end > f->bytes)
         return pq_corrupt(f, err, "the column %s lies outside the file or is of another type",

@@ -155,11 +155,29 @@ static sqz_status add_a_field(row_store *s, const char *name, field f, sqz_error
     return SQZ_OK;
 }
 
-sqz_status rows_put(row_store *s, const char *name, row_value kind, const char *text, int64_t n,
-                    sqz_error *err)
+/* Evaluations see the fields of rows as C strings, which would end at a zero byte; refused here as
+ * in JSON, never cut in silence. */
+static sqz_status check_zero(const row_store *s, const char *name, const char *text, int64_t n,
+                             sqz_error *err)
+{
+    if (n < 1 || !memchr(text, 0, (size_t)n)) return SQZ_OK;
+    return err_set(err, ERR_MODEL,
+                   "%s:%lld: the field \"%s\" has a zero byte, which no text may hold; remove it",
+                   path_of(s), (long long)s->rows[s->n_rows - 1].line, name);
+}
+
+static sqz_status put(row_store *s, const char *name, row_value kind, const char *text, int64_t n,
+                      sqz_error *err)
 {
     span at = add_bytes(s, text, n);
     return add_a_field(s, name, (field){0, (field_kind)kind, at.at, at.n}, err);
+}
+
+sqz_status rows_put(row_store *s, const char *name, row_value kind, const char *text, int64_t n,
+                    sqz_error *err)
+{
+    sqz_status st = check_zero(s, name, text, n, err);
+    return st != SQZ_OK ? st : put(s, name, kind, text, n, err);
 }
 
 sqz_status rows_put_list(row_store *s, const char *name, sqz_error *err)
@@ -169,12 +187,15 @@ sqz_status rows_put_list(row_store *s, const char *name, sqz_error *err)
 
 sqz_status rows_put_element(row_store *s, const char *text, int64_t n, sqz_error *err)
 {
+    field *list = &s->fields[s->n_fields - 1];
+    sqz_status st = check_zero(s, s->names[list->name], text, n, err);
+    if (st != SQZ_OK) return st;
     void *array = s->elements;
     int ok = array_room(&array, s->n_elements, &s->element_room, sizeof *s->elements);
     s->elements = array;
     if (!ok) return no_memory(s, err);
     s->elements[s->n_elements++] = add_bytes(s, text, n);
-    s->fields[s->n_fields - 1].n++;
+    list->n++;
     return s->text.failed ? no_memory(s, err) : SQZ_OK;
 }
 
@@ -359,7 +380,7 @@ sqz_status rows_add_text(row_store *s, const char *path, const char *data, int64
                        (long long)line);
     sqz_status st = rows_begin_file(s, path, err);
     if (st == SQZ_OK) st = rows_begin(s, 1, err);
-    return st != SQZ_OK ? st : rows_put(s, "text", ROW_STRING, data, bytes, err);
+    return st != SQZ_OK ? st : put(s, "text", ROW_STRING, data, bytes, err);
 }
 
 /* ---- looking up ---------------------------------------------------------------------------------
