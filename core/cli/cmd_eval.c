@@ -230,9 +230,12 @@ static void say_decision(const cli *c, const cJSON *task)
     if (!strcmp(decision, "open"))
         cli_say(c, "not certain whether it is worse by more than %g\n", json_num(q, "margin", 0));
     else
-        cli_say(c, "%sworse by more than %g (wrong with probability %g at most)\n",
+        cli_say(c, "%sworse by more than %g (wrong with probability %g%s)\n",
                 strcmp(decision, "worse") ? "not " : "", json_num(q, "margin", 0),
-                json_num(q, "alpha", 0));
+                json_num(q, "alpha", 0),
+                strcmp(json_str(q, "guarantee", ""), "many items")
+                    ? " at most"
+                    : ", unless a few windows differ far more than all that were read");
 }
 
 static int is_metric(const cJSON *m, const cJSON *all)

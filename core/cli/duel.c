@@ -156,6 +156,7 @@ static sqz_status compare_set(const cli *c, const duel *d, const char *name, con
                         .model_items = model,
                         .shots = json_int(of, "shots", -1),
                         .draws = cli_int(c, "draws"),
+                        .difference = cli_real(c, "difference"),
                         .show = cli_int(c, "show"),
                         .seed = cli_seed(c)};
     cJSON *set = cJSON_AddObjectToObject(into, name);

@@ -6,6 +6,14 @@
 
 #define DUEL_OPTIONS                                                                               \
     {"draws", CLI_INT, "N", "2000", 100, 1e6, "resamples of the bootstrap"},                       \
+        {"difference",                                                                             \
+         CLI_REAL,                                                                                 \
+         "D",                                                                                      \
+         "0",                                                                                      \
+         0,                                                                                        \
+         100,                                                                                      \
+         "say how many items would show a difference of D (0.01: a point of accuracy; of text: "   \
+         "mean loss)"},                                                                            \
         {"show", CLI_INT, "N", "20", 0, 1e6, "items of each kind of change in the report"},        \
         {"kl-tokens",                                                                              \
          CLI_INT,                                                                                  \

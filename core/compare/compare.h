@@ -12,6 +12,7 @@ typedef struct compare_input {
     const char *base_items, *model_items; /* files of outcomes */
     int64_t shots;                        /* of a task, as it was evaluated; < 0 = as it says */
     int64_t draws, show;                  /* resamples; items listed of each kind of change */
+    double difference;                    /* > 0: also say how many items would show it */
     uint64_t seed;
 } compare_input;
 /* Fills out: statistics, "summary" (a sentence), "differ" (items that changed), "groups" (where).

@@ -273,9 +273,18 @@ static sqz_status add_where(cJSON *out, const sqz_rows *rows, const outcome_pair
 }
 
 /* ---- is it real ------------------------------------------------------------------------------ */
-static void add_summary(cJSON *out, const paired *p, const interval *mean, const mcnemar *m)
+/* Of McNemar's test at 5 % with 80 % power, or without m of the t test. */
+static double needed_for(double difference, const paired *p, const mcnemar *m)
 {
-    double needed = paired_items_needed(p->sd, p->mean, 0.05, 0.8), scale = m ? 100 : 1;
+    return m ? mcnemar_items_needed((double)(m->lost + m->gained) / (double)p->n, difference, 0.05,
+                                    0.8)
+             : paired_items_needed(p->sd, difference, 0.05, 0.8);
+}
+
+static void add_summary(cJSON *out, const paired *p, const interval *mean, const mcnemar *m,
+                        double wanted)
+{
+    double needed = needed_for(p->mean, p, m), scale = m ? 100 : 1;
     int real = m ? m->mid < 0.05 : mean->lo > 0 || mean->hi < 0;
     char text[512], how[128] = "";
     int n = snprintf(text, sizeof text, "%s %s by %.4g%s (95 %% interval %+.4g to %+.4g; %lld %s)",
@@ -288,14 +297,19 @@ static void add_summary(cJSON *out, const paired *p, const interval *mean, const
     else
         snprintf(how, sizeof how, ", perplexity by a factor of %.5g", exp(mean->mean));
     n += snprintf(text + n, sizeof text - (size_t)n, "%s. ", how);
+    size_t room = sizeof text - (size_t)n;
     if (real)
-        snprintf(text + n, sizeof text - (size_t)n, "The difference is beyond chance.");
+        n += snprintf(text + n, room, "The difference is beyond chance.");
     else if (isfinite(needed))
-        snprintf(text + n, sizeof text - (size_t)n,
-                 "That may be chance; a test would need about %.0f to see such a difference.",
-                 needed);
+        n += snprintf(text + n, room,
+                      "That may be chance; a test would need about %.0f to see such a difference.",
+                      needed);
     else
-        snprintf(text + n, sizeof text - (size_t)n, "No difference was seen.");
+        n += snprintf(text + n, room, "No difference was seen.");
+    double items = wanted > 0 ? needed_for(wanted, p, m) : NAN;
+    if (isfinite(items))
+        snprintf(text + n, sizeof text - (size_t)n, " To see one of %.4g%s it takes about %.0f.",
+                 wanted * scale, m ? " points" : "", items);
     cJSON_AddBoolToObject(out, "significant", real);
     cJSON_AddStringToObject(out, "summary", text);
 }
@@ -313,14 +327,19 @@ static sqz_status add_statistics(const compare_input *in, const outcome_pairs *p
     json_add_num(out, "difference_stderr", p.stderr_);
     json_add_num(out, "low", mean.lo);
     json_add_num(out, "high", mean.hi);
-    json_add_num(out, "items_needed", paired_items_needed(p.sd, p.mean, 0.05, 0.8));
+    json_add_num(out, "items_needed", needed_for(p.mean, &p, binary ? &m : NULL));
+    if (in->difference > 0) {
+        cJSON *wanted = cJSON_AddObjectToObject(out, "items_needed_for");
+        json_add_num(wanted, "difference", in->difference);
+        json_add_num(wanted, "items", needed_for(in->difference, &p, binary ? &m : NULL));
+    }
     if (binary) {
         json_add_num(out, "lost", (double)m.lost);
         json_add_num(out, "gained", (double)m.gained);
         json_add_num(out, "p_exact", m.exact);
         json_add_num(out, "p_mid", m.mid);
     }
-    add_summary(out, &p, &mean, binary ? &m : NULL);
+    add_summary(out, &p, &mean, binary ? &m : NULL, in->difference);
     return SQZ_OK;
 }
 

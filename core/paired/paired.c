@@ -104,6 +104,14 @@ double normal_quantile(double p)
 
 double paired_items_needed(double sd, double difference, double alpha, double power)
 {
-    double z = normal_quantile(1 - alpha / 2) + normal_quantile(power);
-    return difference != 0 ? ceil(pow(z * sd / difference, 2)) : INFINITY;
+    double tail = normal_quantile(1 - alpha / 2), z = tail + normal_quantile(power);
+    return difference != 0 ? ceil(pow(z * sd / difference, 2) + tail * tail / 2) : INFINITY;
+}
+
+double mcnemar_items_needed(double discordant, double difference, double alpha, double power)
+{
+    double d = fabs(difference), all = fmax(discordant, d);
+    double z =
+        normal_quantile(1 - alpha / 2) * sqrt(all) + normal_quantile(power) * sqrt(all - d * d);
+    return d > 0 ? ceil(pow(z / d, 2)) : INFINITY;
 }

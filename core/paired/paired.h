@@ -34,10 +34,13 @@ typedef struct interval {
 int paired_bootstrap(const double *a, const double *b, int64_t n, int64_t draws, double confidence,
                      uint64_t seed, interval *out);
 
-/* Items needed for a two-sided paired test at `alpha` to see a mean difference of `difference`
- * with probability `power`, when the per-item difference has the standard deviation `sd`.  Normal
- * approximation; infinite for no difference. */
+/* Items needed for a two-sided paired test at `alpha` to see a mean difference of `difference` with
+ * probability `power`; infinite for no difference.  The t test, where the per-item difference has
+ * the standard deviation `sd`: normal approximation with the correction of Guenther (The American
+ * Statistician 35, 1981).  McNemar's test, where the models differ on the share `discordant` of the
+ * items (at least |difference|): Connor (Biometrics 43, 1987). */
 double paired_items_needed(double sd, double difference, double alpha, double power);
+double mcnemar_items_needed(double discordant, double difference, double alpha, double power);
 /* z with P(Z <= z) = p, 0 < p < 1. */
 double normal_quantile(double p);
 /* The next number of a splitmix64 stream. */

@@ -2,7 +2,8 @@
 
     python3 make_statistics.py      (needs scipy, statsmodels)
 
-Lines: "mcnemar LOST GAINED EXACT MID", "power SD DIFFERENCE ALPHA POWER ITEMS", "quantile P Z",
+Lines: "mcnemar LOST GAINED EXACT MID", "power SD DIFFERENCE ALPHA POWER ITEMS" (fewest of the t test),
+"mcnemar_power DISCORDANT DIFFERENCE ALPHA POWER ITEMS" (from so many on, the mid-p test has the power), "quantile P Z",
 "mean N SEED MEAN STDERR P" of differences b - a, where a and b come from the generator below,
 "normal_wealth N Z RHO2 LOG_WEALTH": the half-normal mixture by numerical integration,
 "wealth N N_ALL MARGIN SEED ABOVE BELOW": log capital of Waudby-Smith and Ramdas (2024), written down
@@ -14,7 +15,6 @@ import os
 import numpy as np
 from scipy import integrate, stats
 from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.power import normal_sample_size_one_tail
 from statsmodels.stats.weightstats import DescrStatsW
 
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "statistics", "paired.txt")
@@ -38,6 +38,38 @@ def series(n, seed):
     return a, b
 
 
+def t_items(sd, alpha, power):
+    """Fewest items of a two-sided t test; sd in units of the difference."""
+
+    def reached(n):
+        t = stats.t.ppf(1 - alpha / 2, n - 1)
+        return stats.nct.sf(t, n - 1, math.sqrt(n) / sd) >= power
+
+    low, high = 1, 2
+    while not reached(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return high
+
+
+def mcnemar_items(share, d, alpha, power):
+    """From so many items on the mid-p test rejects with the power; `share` of them are discordant."""
+
+    def rejected(m):
+        k = np.arange(m + 1)
+        few = np.minimum(k, m - k)
+        at = stats.binom.pmf(few, m, 0.5)
+        p = np.where(2 * k == m, 1 - at / 2, 2 * stats.binom.cdf(few, m, 0.5) - at)
+        return float((stats.binom.pmf(k, m, (share + d) / 2 / share) * (p < alpha)).sum())
+
+    top = 400
+    reject = np.array([0] + [rejected(m) for m in range(1, top)])
+    reached = [float((stats.binom.pmf(np.arange(n + 1), n, share) * reject[: n + 1]).sum()) >= power for n in range(top)]
+    return max(n for n in range(top) if not reached[n]) + 1
+
+
 lines = []
 for lost, gained in [(5, 5), (9, 3), (0, 6), (40, 62), (900, 1000), (1, 0), (17, 4)]:
     exact = mcnemar([[0, lost], [gained, 0]], exact=True).pvalue
@@ -45,10 +77,10 @@ for lost, gained in [(5, 5), (9, 3), (0, 6), (40, 62), (900, 1000), (1, 0), (17,
     tail, at = stats.binom.cdf(few, n, 0.5), stats.binom.pmf(few, n, 0.5)
     mid = 1 - at / 2 if lost == gained else 2 * tail - at
     lines.append(f"mcnemar {lost} {gained} {exact:.17g} {mid:.17g}")
-for sd, d, alpha, power in [(0.5, 0.02, 0.05, 0.8), (0.2236, 0.01, 0.05, 0.9), (1, 0.5, 0.01, 0.8), (0.31, 0.004, 0.1, 0.95)]:
-    # the other tail's share of the power is left out, as is usual
-    items = normal_sample_size_one_tail(d, power, alpha / 2, std_null=sd)
-    lines.append(f"power {sd} {d} {alpha} {power} {math.ceil(items)}")
+for sd, d, alpha, power in [(0.5, 0.02, 0.05, 0.8), (0.2236, 0.01, 0.05, 0.9), (1, 0.5, 0.01, 0.8), (0.31, 0.004, 0.1, 0.95), (0.0783, 0.3287, 0.05, 0.8)]:
+    lines.append(f"power {sd} {d} {alpha} {power} {t_items(sd / d, alpha, power)}")
+for share, d in [(0.85, 0.85), (0.215, 0.215), (0.5, 0.3), (0.1, 0.08), (0.4, 0.15)]:
+    lines.append(f"mcnemar_power {share} {d} 0.05 0.8 {mcnemar_items(share, d, 0.05, 0.8)}")
 for p in [1e-12, 0.001, 0.2, 0.5, 0.975, 0.9999999]:
     lines.append(f"quantile {p} {stats.norm.ppf(p):.17g}")
 for n, seed in [(2, 1), (17, 2), (1000, 3)]:
