@@ -132,6 +132,9 @@ def tokenizers():
         "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 1], "cls": ["[CLS]", 2]},
         "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9,
                   "vocab": {"[UNK]": 0, "[SEP]": 1, "[CLS]": 2, "h": 3, "##e": 4, "##llo": 5, "12": 6, "'": 7, "a": 8, "##a": 9, "##ab": 10}}}))
+    write("tokenizer", "wordlevel", json.dumps({
+        "normalizer": {"type": "Nmt"}, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "FixedLength", "length": 3}]},
+        "model": {"type": "WordLevel", "unk_token": "<unk>", "vocab": {"<unk>": 0, "hel": 1, "lo": 2, "a": 3}}}))
 
 
 def charsmap():
@@ -339,7 +342,7 @@ def dictionaries():
         "tokenizer": ['"type":', 'BPE', 'ByteLevel', 'Metaspace', 'Split', 'Sequence', 'Digits', 'Punctuation', 'Whitespace', 'Replace', 'Prepend', 'NFC',
                       'NFKC', 'NFD', 'Lowercase', 'Strip', 'Fuse', 'ByteFallback', '"Regex":', '"String":', '\\\\p{L}', '(?i:', '(?=', '(?<!', '\\\\s+', '{1,3}',
                       '"merges":', '"vocab":', '"added_tokens":', '"behavior":', 'MergedWithPrevious', 'Removed', '"invert":true', '<0x', 'TemplateProcessing',
-                      'Unigram', 'WordPiece', 'BertNormalizer', 'BertPreTokenizer', 'UnicodeScripts', 'Precompiled', 'StripAccents', 'CTC', 'BPEDecoder', '"unk_id":', '##', '"max_input_chars_per_word":'],
+                      'Unigram', 'WordPiece', 'BertNormalizer', 'BertPreTokenizer', 'UnicodeScripts', 'Precompiled', 'StripAccents', 'CTC', 'BPEDecoder', '"unk_id":', '##', '"max_input_chars_per_word":', 'WordLevel', 'FixedLength', '"length":', 'Nmt'],
         "sentencepiece": ['\\x0a\\x0a', '\\x12\\x07', '\\x1a\\x05', '\\x15\\x00\\x00\\x80\\xbf', '\\x18\\x06', '\\x98\\x02\\x01', '\\xff\\xff\\xff\\xff\\x0f', '\\xe2\\x96\\x81', '<0x41>', '<s>',
                           '\\xc0\\x02\\x00'],
         "pipeline": ['"model":', '"dataset":', '"source":', '"calibration":', '"objectives":', '"budget":', '"trials":', '"wall":', '"steps":', '"use":', '"with":',

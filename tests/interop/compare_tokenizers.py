@@ -159,6 +159,10 @@ def made(size=3000, **rules):
     yield "scripts", lambda: train(models.BPE(unk_token="<unk>", fuse_unk=True),
                                    trainers.BpeTrainer(vocab_size=9, initial_alphabet=list(" aeiou.1"), limit_alphabet=8, special_tokens=["<unk>"], **QUIET),
                                    pre_tokenizer=P.UnicodeScripts())
+    yield "wordlevel", lambda: train(models.WordLevel(unk_token="[UNK]"), trainers.WordLevelTrainer(vocab_size=size, special_tokens=["[UNK]", "[CLS]", "[SEP]"], **QUIET),
+                                     normalizer=N.Sequence([N.Nmt(), N.Lowercase()]), pre_tokenizer=P.Whitespace(), post_processor=ends("[CLS] $A [SEP]", "[CLS]", "[SEP]"))
+    yield "fixed-length", lambda: train(models.WordLevel(unk_token="<unk>"), trainers.WordLevelTrainer(vocab_size=size, special_tokens=["<unk>"], **QUIET), pre_tokenizer=P.FixedLength(length=3),
+                                        decoder=D.Fuse())
     yield "unigram", lambda: train(models.Unigram(), uni(), normalizer=N.Sequence([N.NFKC(), N.Replace("  ", " ")]), pre_tokenizer=P.Metaspace(prepend_scheme="always"),
                                    decoder=D.Metaspace(prepend_scheme="always"), post_processor=ends("$A </s>", "</s>"))
     yield "unigram-charsmap", lambda: train(models.Unigram(), uni(), normalizer=N.Sequence([N.Precompiled(charsmap(**rules)), N.Strip(left=False, right=True), N.Replace(Regex(" {2,}"), "▁")]),

@@ -26,6 +26,8 @@ static const char *const kinds[] = {
     "unigram",
     "split-behaviours",
     "scripts",
+    "wordlevel",
+    "fixed-length",
     "unigram-charsmap",
     "unigram-bytes",
     "bert",
@@ -742,7 +744,10 @@ START_TEST(test_refused)
         sqz_status code;
         const char *part;
     } bad[] = {
-        {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}}}", SQZ_E_UNSUPPORTED, "\"WordLevel\""},
+        {"{\"model\":{\"type\":\"Word2Level\",\"vocab\":{}}}", SQZ_E_UNSUPPORTED, "\"Word2Level\""},
+        {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{},\"unk_token\":\"u\"}}", ERR_MODEL,
+         "empty"},
+        {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"a\":0}}}", ERR_MODEL, "unk_token"},
         {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", ERR_MODEL, "no list of pieces"},
         {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]}}", ERR_MODEL, "entry 0"},
         {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":1,\"vocab\":[[\"a\",0]]}}", ERR_MODEL,
@@ -784,12 +789,15 @@ START_TEST(test_refused)
         {"{\"added_tokens\":[{\"id\":0,\"content\":\"x\"}],\"model\":{\"type\":\"BPE\",\"vocab\":"
          "{\"a\":0},\"merges\":[]}}",
          ERR_MODEL, "id 0 belongs"},
-        {"{\"normalizer\":{\"type\":\"Nmt\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":"
+        {"{\"normalizer\":{\"type\":\"Nmt2\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":"
          "0},\"merges\":[]}}",
-         SQZ_E_UNSUPPORTED, "\"Nmt\""},
-        {"{\"pre_tokenizer\":{\"type\":\"FixedLength\"},\"model\":{\"type\":\"BPE\",\"vocab\":{"
+         SQZ_E_UNSUPPORTED, "\"Nmt2\""},
+        {"{\"pre_tokenizer\":{\"type\":\"FixedWidth\"},\"model\":{\"type\":\"BPE\",\"vocab\":{"
          "\"a\":0},\"merges\":[]}}",
-         SQZ_E_UNSUPPORTED, "\"FixedLength\""},
+         SQZ_E_UNSUPPORTED, "\"FixedWidth\""},
+        {"{\"pre_tokenizer\":{\"type\":\"FixedLength\",\"length\":0},\"model\":{\"type\":\"BPE\","
+         "\"vocab\":{\"a\":0},\"merges\":[]}}",
+         ERR_MODEL, "FixedLength of 0"},
         {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":"
          "\"Isolated\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
          ERR_MODEL, "compiled"},

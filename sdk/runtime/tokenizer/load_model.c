@@ -145,12 +145,26 @@ static sqz_status load_wordpiece(const loader *l, const cJSON *model)
                          l->err);
 }
 
+static sqz_status load_wordlevel(const loader *l, const cJSON *model)
+{
+    const char *unk = json_str(model, "unk_token", NULL);
+    sqz_status st = load_vocab(l, json_get(model, "vocab"));
+    if (st == SQZ_OK && !vocab_count(l->t->model.vocab))
+        st = err_set(l->err, ERR_MODEL, "%s: the vocabulary is empty", l->file);
+    if (st == SQZ_OK && !unk)
+        st = err_set(l->err, ERR_MODEL, "%s: model WordLevel without \"unk_token\"", l->file);
+    if (st == SQZ_OK && !(l->t->model.wordlevel = wordlevel_new(l->t->model.vocab, unk)))
+        st = load_no_memory(l);
+    return st;
+}
+
 /* Files of old versions do not name the kind; the reference tells it by the fields too. */
 static const char *kind_of(const cJSON *model)
 {
     const char *guess = json_get(model, "merges")                     ? "BPE"
                         : cJSON_IsArray(json_get(model, "vocab"))     ? "Unigram"
                         : json_get(model, "max_input_chars_per_word") ? "WordPiece"
+                        : json_get(model, "unk_token")                ? "WordLevel"
                                                                       : "none";
     return json_str(model, "type", guess);
 }
@@ -163,7 +177,9 @@ sqz_status load_model(const loader *l, const cJSON *model)
     if (!strcmp(type, "BPE")) return load_bpe(l, model);
     if (!strcmp(type, "Unigram")) return load_unigram(l, model);
     if (!strcmp(type, "WordPiece")) return load_wordpiece(l, model);
-    return err_set(l->err, SQZ_E_UNSUPPORTED,
-                   "%s: tokenizer model \"%s\" is not built; BPE, Unigram and WordPiece are",
-                   l->file, type);
+    if (!strcmp(type, "WordLevel")) return load_wordlevel(l, model);
+    return err_set(
+        l->err, SQZ_E_UNSUPPORTED,
+        "%s: tokenizer model \"%s\" is not built; BPE, Unigram, WordPiece and WordLevel are",
+        l->file, type);
 }

@@ -29,6 +29,7 @@ void word_model_free(word_model *m)
     bpe_free(m->bpe);
     unigram_free(m->unigram);
     wordpiece_free(m->wordpiece);
+    wordlevel_free(m->wordlevel);
     if (m->cache) {
         text_free(&m->cache->words);
         ids_free(&m->cache->ids);
@@ -39,8 +40,10 @@ void word_model_free(word_model *m)
 
 int64_t word_model_steps(const word_model *m)
 {
-    return m->bpe ? bpe_steps(m->bpe)
-                  : (m->unigram ? unigram_steps(m->unigram) : wordpiece_steps(m->wordpiece));
+    return m->bpe         ? bpe_steps(m->bpe)
+           : m->unigram   ? unigram_steps(m->unigram)
+           : m->wordpiece ? wordpiece_steps(m->wordpiece)
+                          : wordlevel_steps(m->wordlevel);
 }
 
 static sqz_status encode_new(word_model *m, const char *word, int64_t n, const id_list **ids,
@@ -51,8 +54,10 @@ static sqz_status encode_new(word_model *m, const char *word, int64_t n, const i
         *ids = bpe_encode(m->bpe, word, n);
     else if (m->unigram)
         st = unigram_encode(m->unigram, word, n, ids, err);
-    else
+    else if (m->wordpiece)
         *ids = wordpiece_encode(m->wordpiece, word, n);
+    else
+        st = wordlevel_encode(m->wordlevel, word, n, ids, err);
     if (st == SQZ_OK && (*ids)->failed)
         st = err_set(err, SQZ_E_NOMEM, "tokenizer: no memory for a word of %lld bytes",
                      (long long)n);

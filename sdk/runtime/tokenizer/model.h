@@ -1,4 +1,4 @@
-/* model.h - the model of a tokenizer, one of three kinds, and the words it has seen before.
+/* model.h - the model of a tokenizer, one of four kinds, and the words it has seen before.
  *
  * Words are the same again and again: their ids are kept in a cache whose size is bounded. */
 #ifndef SQZ_RUNTIME_TOKENIZER_MODEL_H
@@ -6,6 +6,7 @@
 #include "tokenizer/bpe.h"
 #include "tokenizer/unigram.h"
 #include "tokenizer/vocab.h"
+#include "tokenizer/wordlevel.h"
 #include "tokenizer/wordpiece.h"
 
 typedef struct word_cache word_cache;
@@ -16,6 +17,7 @@ typedef struct word_model {
     bpe *bpe;
     unigram *unigram;
     wordpiece *wordpiece;
+    wordlevel *wordlevel;
     word_cache *cache; /* made by the first word */
 } word_model;
 

@@ -1,7 +1,7 @@
 /* normalize.c - see normalize.h.
  *
  * Sequences are flattened into one list of steps, and BertNormalizer is taken apart into its four.
- * Left out and refused by name: Nmt. */
+ */
 #include "tokenizer/normalize.h"
 #include "json/json.h"
 #include "tokenizer/charsmap.h"
@@ -20,6 +20,7 @@ typedef enum step_kind {
     STEP_BYTES,
     STEP_CHARSMAP,
     STEP_CLEAN,   /* BertNormalizer: no control characters, plain spaces */
+    STEP_NMT,     /* no control characters, plain spaces, by a list of its own */
     STEP_CHINESE, /* BertNormalizer: spaces around ideographs */
     STEP_STRIP_NONSPACING
 } step_kind;
@@ -119,6 +120,8 @@ static sqz_status add_step(normalizer *z, const cJSON *json, const char *file, s
         s->kind = STEP_UNICODE;
     } else if (!strcmp(type, "Lowercase")) {
         s->kind = STEP_LOWERCASE;
+    } else if (!strcmp(type, "Nmt")) {
+        s->kind = STEP_NMT;
     } else if (!strcmp(type, "StripAccents")) {
         s->kind = STEP_STRIP_ACCENTS;
     } else if (!strcmp(type, "Strip")) {
@@ -237,6 +240,20 @@ static int is_ideograph(uint32_t c)
            (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
+/* The characters that SentencePiece's "nmt" rules take away, and those that become spaces. */
+static int nmt_drops(uint32_t c)
+{
+    return (c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F ||
+           c == 0x8F || c == 0x9F;
+}
+
+static int nmt_spaces(uint32_t c)
+{
+    return c == 0x09 || c == 0x0A || c == 0x0C || c == 0x0D || c == 0x1680 ||
+           (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
+           c == 0xFEFF || c == 0xFFFD;
+}
+
 /* One character of a step that looks at each by itself. */
 static void run_char(const step *s, uint32_t c, text_buffer *out)
 {
@@ -250,6 +267,10 @@ static void run_char(const step *s, uint32_t c, text_buffer *out)
     case STEP_CLEAN:
         if (c != '\t' && c != '\n' && c != '\r' && (c == 0xFFFD || char_is(c, CHAR_OTHER))) return;
         if (char_is(c, CHAR_SPACE)) c = ' ';
+        break;
+    case STEP_NMT:
+        if (nmt_drops(c)) return;
+        if (nmt_spaces(c)) c = ' ';
         break;
     case STEP_CHINESE:
         if (!is_ideograph(c)) break;

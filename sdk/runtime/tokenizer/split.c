@@ -3,7 +3,7 @@
  * Sequences are flattened, and the compound pre-tokenizers are taken apart into the same few steps:
  * ByteLevel is a leading space, GPT-2's expression and the byte map; Metaspace is a replacement and
  * a split.  A byte map at the very end may be left to the model, which reads bytes.
- * Left out and refused by name: FixedLength. */
+ */
 #include "tokenizer/split.h"
 #include "json/json.h"
 #include "tokenizer/pattern.h"
@@ -27,6 +27,7 @@ typedef enum step_kind {
     STEP_CLASS,
     STEP_WORDS, /* runs of word characters, and runs of neither these nor spaces */
     STEP_CHAR,
+    STEP_LENGTH,  /* so many characters each */
     STEP_SCRIPTS, /* runs of one script; what belongs to any stays with the run before it */
     STEP_SPACE,
     STEP_META,
@@ -41,6 +42,7 @@ typedef struct step {
     pattern *pattern;
     char_class class;
     uint32_t c;          /* STEP_CHAR's delimiter */
+    int64_t length;      /* STEP_LENGTH's characters */
     char replacement[5]; /* STEP_META's stand-in for a space */
     prepend prepend;
 } step;
@@ -204,6 +206,18 @@ static sqz_status add_delimiter(const reader *r, const cJSON *json)
     return SQZ_OK;
 }
 
+static sqz_status add_length(const reader *r, const cJSON *json)
+{
+    int64_t length = json_int(json, "length", 5);
+    if (length < 1)
+        return err_set(r->err, ERR_MODEL, "%s: FixedLength of %lld characters; 1 or more", r->file,
+                       (long long)length);
+    sqz_status st;
+    step *s = step_new(r, STEP_LENGTH, &st);
+    if (s) s->length = length;
+    return st;
+}
+
 static sqz_status add_tree(const reader *r, const cJSON *json)
 {
     const char *type = json_str(json, "type", "");
@@ -232,6 +246,7 @@ static sqz_status add_tree(const reader *r, const cJSON *json)
         step_new(r, STEP_SCRIPTS, &st);
         return st;
     }
+    if (!strcmp(type, "FixedLength")) return add_length(r, json);
     if (!strcmp(type, "Digits"))
         return add_class(r, CHAR_DIGIT,
                          json_bool(json, "individual_digits", 0) ? ISOLATED : CONTIGUOUS);
@@ -351,6 +366,20 @@ static void split_words(const char *text, span word, pieces *out)
     if (before) pieces_add_span(out, word.at + begin, word.n - begin);
 }
 
+static void split_lengths(const step *s, const char *text, span word, pieces *out)
+{
+    const char *p = text + word.at;
+    int64_t begin = 0, chars = 0, n;
+    uint32_t c;
+    for (int64_t i = 0; i < word.n && (n = utf8_next(p + i, word.n - i, &c)); i += n) {
+        if (chars++ < s->length) continue;
+        pieces_add_span(out, word.at + begin, i - begin);
+        begin = i;
+        chars = 1;
+    }
+    if (word.n > begin) pieces_add_span(out, word.at + begin, word.n - begin);
+}
+
 /* As the reference has it, what stands before the first letter of any script belongs to no word. */
 static void split_scripts(const char *text, span word, pieces *out)
 {
@@ -420,6 +449,8 @@ sqz_status splitter_run(splitter *z, pieces *words, int first, sqz_error *err)
                     st = split_pattern(z, s, words->text.at, words->spans[w], &g, err);
                 else if (s->kind == STEP_WORDS)
                     split_words(words->text.at, words->spans[w], out);
+                else if (s->kind == STEP_LENGTH)
+                    split_lengths(s, words->text.at, words->spans[w], out);
                 else if (s->kind == STEP_SCRIPTS)
                     split_scripts(words->text.at, words->spans[w], out);
                 else

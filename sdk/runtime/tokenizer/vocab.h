@@ -1,6 +1,6 @@
 /* vocab.h - the pieces of a tokenizer and their ids, both ways.
  *
- * Shared by the models (BPE, Unigram, WordPiece): they look words up here, decoding reads the
+ * Shared by the models (BPE, Unigram, WordPiece, WordLevel): they look words up here, decoding reads the
  * pieces back, and added tokens extend it. */
 #ifndef SQZ_RUNTIME_TOKENIZER_VOCAB_H
 #define SQZ_RUNTIME_TOKENIZER_VOCAB_H
