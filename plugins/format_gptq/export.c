@@ -283,22 +283,34 @@ static sqz_status put_tensors(const sqz_host *host, const sqz_export *ex, const 
     return st;
 }
 
+static int plan_kind(const sqz_export *ex, const plan *p)
+{
+    int kind = config_conv1d(ex->config_json) ? GPTQ_CONV1D : 0, plain_mlp = 0;
+    for (int i = 0; i < p->n_suffixes; i++) {
+        int in_mlp = strncmp(p->suffix[i], "mlp.", 4) == 0;
+        int expert = strstr(p->suffix[i], "experts.") != NULL;
+        plain_mlp |= in_mlp && !expert;
+        if (expert && p->quantized[i]) kind |= GPTQ_EXPERTS | (in_mlp ? GPTQ_EXPERTS_IN_MLP : 0);
+    }
+    return plain_mlp ? kind & ~GPTQ_EXPERTS_IN_MLP : kind;
+}
+
+/* The quantized linears are named where others of the block stay dense: those that a rule left out,
+ * and the router of experts, which is no linear here but one to readers that swap all of them. */
 static sqz_status put_config(const sqz_host *host, const sqz_export *ex, const plan *p)
 {
     const char *subset[SUFFIXES];
-    int n = 0;
+    int n = 0, kind = plan_kind(ex, p);
     for (int i = 0; i < p->n_suffixes; i++)
         if (p->quantized[i]) subset[n++] = p->suffix[i];
-    char *object = config_object(host, p->bits, p->group_size, p->symmetric,
-                                 n < p->n_suffixes ? subset : NULL, n);
+    int named = n < p->n_suffixes || kind & GPTQ_EXPERTS;
+    char *object =
+        config_object(host, p->bits, p->group_size, p->symmetric, named ? subset : NULL, n);
     char *config = object ? config_splice(ex->config_json, object) : NULL;
     sqz_status st = config ? ex->text(ex, "config.json", config)
                            : host->fail(host, SQZ_E_INVALID,
                                         "gptq: the source's config.json is not a JSON object");
     if (st == SQZ_OK) st = ex->text(ex, "quantize_config.json", object);
-    int kind = config_conv1d(ex->config_json) ? GPTQ_CONV1D : 0;
-    for (int64_t i = 0; i < p->n; i++)
-        if (strstr(p->entries[i].name, ".experts.")) kind |= GPTQ_EXPERTS;
     char *readme = gptq_readme(p->bits, p->group_size, p->symmetric, n < p->n_suffixes, kind);
     if (st == SQZ_OK)
         st = readme ? ex->text(ex, "README.md", readme)

@@ -26,8 +26,8 @@ typedef struct gptq_config {
 int config_probe(const char *config_json);
 /* Errors by host->fail. */
 sqz_status config_read(const sqz_host *host, const char *config_json, gptq_config *out);
-/* The quantization_config object as text, malloc'd; subsets lists the suffixes of the quantized
- * linears of a block, or is NULL when all are. */
+/* The quantization_config object as text, malloc'd; subset lists the suffixes of the quantized
+ * linears of a block, or is NULL when all that a reader may take for linears are. */
 char *config_object(const sqz_host *host, int bits, int64_t group_size, int symmetric,
                     const char *const *subset, int n_subset);
 /* The source's config.json with the object spliced in, everything else byte for byte; malloc'd,
@@ -35,8 +35,9 @@ char *config_object(const sqz_host *host, int bits, int64_t group_size, int symm
 char *config_splice(const char *config_json, const char *object);
 
 /* readme.c: how to load the folder, malloc'd; subset: only some linears of a block are quantized;
- * kind: what readers must know about the modules. */
-enum { GPTQ_EXPERTS = 1, GPTQ_CONV1D = 2 };
+ * kind: what readers must know about the modules.  EXPERTS_IN_MLP: experts named mlp.experts.N, as
+ * gptqmodel 7 wants them, in every block (it leaves a dense one's linears unread). */
+enum { GPTQ_EXPERTS = 1, GPTQ_CONV1D = 2, GPTQ_EXPERTS_IN_MLP = 4 };
 char *gptq_readme(int bits, int64_t group_size, int symmetric, int subset, int kind);
 /* Whether the source keeps its linears as Conv1D, [in, out]. */
 int config_conv1d(const char *config_json);

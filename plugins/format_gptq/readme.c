@@ -2,10 +2,11 @@
  *
  * What loads where is a fact of the layout: transformers (through optimum and gptqmodel) takes 2,
  * 3, 4 and 8 bits, symmetric or not; vLLM's GPTQ path takes symmetric 4 and 8 bits with groups of
- * 32, 64, 128 or a whole row.  transformers 5 keeps the experts of a layer in one parameter and
- * replaces only modules, so routed experts do not load there (checked with 5.23); its gpt2 stops on
- * quantized Conv1D modules, which gptqmodel's own loader takes where the grid is symmetric (checked
- * with 7.7). */
+ * 32, 64, 128 or a whole row.  Two layouts need other readers, all checked with the versions named:
+ * transformers 5 (5.23) keeps the experts of a layer in one parameter and replaces only modules, so
+ * routed experts load in transformers 4; its gpt2 stops on quantized Conv1D modules.  gptqmodel's
+ * own loader (7.7) takes both where the grid is symmetric, and experts where it knows their names.
+ */
 #include "gptq_file.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -41,27 +42,54 @@ static int loads_in_vllm(int bits, int64_t group_size, int symmetric, int subset
     return symmetric && (bits == 4 || bits == 8) && group_ok && !subset;
 }
 
-static void add_transformers(page *p, int kind, int symmetric)
+static void add_gptqmodel(page *p, const char *when)
 {
-    if (kind & GPTQ_EXPERTS) {
-        add(p, "Not for transformers 5: it leaves the quantized experts out and fills them with "
-               "random "
-               "numbers. transformers 4 and vLLM read these names.\n\n");
-    } else if (kind & GPTQ_CONV1D && !symmetric) {
+    add(p,
+        "gptqmodel (%s):\n\n```python\nfrom gptqmodel import GPTQModel\n"
+        "model = GPTQModel.load(\"PATH\")\n```\n\n",
+        when);
+}
+
+static void add_transformers(page *p, const char *packages, const char *kernel)
+{
+    add(p,
+        "transformers%s:\n\n"
+        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer%s\n"
+        "model = AutoModelForCausalLM.from_pretrained(\"PATH\", device_map=\"auto\"%s)\n"
+        "tokenizer = AutoTokenizer.from_pretrained(\"PATH\")\n```\n\n",
+        packages, kernel[0] ? ", GPTQConfig" : "", kernel);
+}
+
+/* On a CPU gptqmodel 5.6 picks a fused kernel that takes every grid for a symmetric one. */
+static void add_experts(page *p, int bits, int kind, int symmetric)
+{
+    char kernel[96] = "";
+    if (!symmetric)
+        snprintf(kernel, sizeof kernel,
+                 ",\n    quantization_config=GPTQConfig(bits=%d, backend=\"torch\")", bits);
+    add_transformers(p,
+                     " 4 (checked with `transformers==4.57.6`, `optimum==2.1.0` and "
+                     "`gptqmodel==5.6.12`)",
+                     kernel);
+    if (kind & GPTQ_EXPERTS_IN_MLP && symmetric)
+        add_gptqmodel(p, "checked with 7.7, where it brings transformers 5");
+    add(p, "Not for transformers 5 itself: it leaves the quantized experts out and fills them with "
+           "random numbers, with no more than a warning.\n\n");
+}
+
+static void add_loaders(page *p, int bits, int kind, int symmetric)
+{
+    if (kind & GPTQ_EXPERTS)
+        add_experts(p, bits, kind, symmetric);
+    else if (kind & GPTQ_CONV1D && symmetric)
+        add_gptqmodel(p, "transformers 5 stops on quantized Conv1D modules");
+    else if (kind & GPTQ_CONV1D)
         add(p,
             "Not for transformers 5, which stops on quantized Conv1D modules, nor for gptqmodel, "
             "whose own loader takes asymmetric grids only from itself. A symmetric grid loads in "
             "gptqmodel.\n\n");
-    } else if (kind & GPTQ_CONV1D) {
-        add(p, "gptqmodel (transformers 5 stops on quantized Conv1D modules):\n\n"
-               "```python\nfrom gptqmodel import GPTQModel\n"
-               "model = GPTQModel.load(\"PATH\")\n```\n\n");
-    } else {
-        add(p, "transformers (packages `optimum` and `gptqmodel`):\n\n"
-               "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n"
-               "model = AutoModelForCausalLM.from_pretrained(\"PATH\", device_map=\"auto\")\n"
-               "tokenizer = AutoTokenizer.from_pretrained(\"PATH\")\n```\n\n");
-    }
+    else
+        add_transformers(p, " (packages `optimum` and `gptqmodel`)", "");
 }
 
 char *gptq_readme(int bits, int64_t group_size, int symmetric, int subset, int kind)
@@ -76,12 +104,12 @@ char *gptq_readme(int bits, int64_t group_size, int symmetric, int subset, int k
     add(&p, "Tensors that are not quantized are the source checkpoint's, bit for bit; "
             "`validation_report.json` holds the load-back check.\n\n");
     add(&p, "## Load it\n\n");
-    add_transformers(&p, kind, symmetric);
+    add_loaders(&p, bits, kind, symmetric);
     if (loads_in_vllm(bits, group_size, symmetric, subset))
         add(&p, "vLLM:\n\n```sh\nvllm serve PATH\n```\n\n");
     add(&p, "sqz itself:\n\n```sh\nsqz generate PATH --prompt \"Question:\"\nsqz eval PATH "
             "--dataset text.jsonl\n```\n");
-    if (!loads_in_vllm(bits, group_size, symmetric, subset))
+    if (!loads_in_vllm(bits, group_size, symmetric, 0))
         add(&p, "\nNot for vLLM: its GPTQ path reads symmetric 4 and 8 bit only.\n");
     if (!p.failed) return p.text;
     free(p.text);

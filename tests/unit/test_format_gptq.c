@@ -342,6 +342,55 @@ START_TEST(config_is_kept)
 }
 END_TEST
 
+/* An export of `n` linears, symmetric or not; the folder is the caller's. */
+static folder *exported(const char *const *modules, int n, int symmetric)
+{
+    static char names[MAX][160];
+    folder *f = folder_new(plain_config);
+    for (int i = 0; i < n; i++) {
+        snprintf(names[i], sizeof names[i], "%s.weight", modules[i]);
+        add_linear(f, modules[i], names[i], 4, 32, 64, 32, symmetric);
+    }
+    ck_assert_int_eq(format->export_model(&host, NULL, &f->ex), SQZ_OK);
+    return f;
+}
+
+/* Readers that swap every linear of a block would swap the router, which is stored dense: so all
+ * quantized modules are named, experts one by one; and the README names who loads them. */
+START_TEST(experts_are_named)
+{
+    static const char *const mixtral[] = {"model.layers.0.self_attn.q_proj",
+                                          "model.layers.0.block_sparse_moe.experts.0.w1",
+                                          "model.layers.0.block_sparse_moe.experts.1.w1",
+                                          "model.layers.1.block_sparse_moe.experts.1.w1"};
+    static const char *const qwen[] = {"model.layers.0.mlp.experts.0.up_proj",
+                                       "model.layers.1.mlp.experts.0.up_proj",
+                                       "model.layers.2.mlp.up_proj"};
+    static const char *const want[] = {"self_attn.q_proj", "block_sparse_moe.experts.0.w1",
+                                       "block_sparse_moe.experts.1.w1"};
+    load();
+    folder *f = exported(mixtral, 4, 0);
+    cJSON *q = cJSON_Parse(f->quantize_config);
+    const cJSON *list = cJSON_GetObjectItem(q, "modules_in_block_to_quantize")->child;
+    ck_assert_int_eq(cJSON_GetArraySize(list), 3);
+    for (int i = 0; i < 3; i++) ck_assert_str_eq(cJSON_GetArrayItem(list, i)->valuestring, want[i]);
+    cJSON_Delete(q);
+    ck_assert_ptr_nonnull(strstr(f->readme, "transformers==4.57.6"));
+    ck_assert_ptr_nonnull(strstr(f->readme, "backend=\"torch\""));
+    ck_assert_ptr_nonnull(strstr(f->readme, "Not for transformers 5"));
+    ck_assert_ptr_null(strstr(f->readme, "GPTQModel"));
+    folder_free(f);
+    f = exported(qwen, 2, 1);
+    ck_assert_ptr_nonnull(strstr(f->readme, "GPTQModel.load"));
+    ck_assert_ptr_null(strstr(f->readme, "backend=\"torch\""));
+    ck_assert_ptr_nonnull(strstr(f->readme, "vllm serve"));
+    folder_free(f);
+    f = exported(qwen, 3, 1); /* gptqmodel leaves the dense block's linears unread */
+    ck_assert_ptr_null(strstr(f->readme, "GPTQModel.load"));
+    folder_free(f);
+}
+END_TEST
+
 static void expect_unsupported(folder *f, const char *says)
 {
     failure[0] = 0;
@@ -494,6 +543,7 @@ int main(void)
     tcase_add_test(t, golden_words);
     tcase_add_test(t, round_trip);
     tcase_add_test(t, config_is_kept);
+    tcase_add_test(t, experts_are_named);
     tcase_add_test(t, what_the_format_cannot_say);
     tcase_add_test(t, hostile_files);
     tcase_add_test(t, version_two);
