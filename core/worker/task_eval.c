@@ -372,7 +372,10 @@ static sqz_status run_spec(job_state *s, subject *subj, const cJSON *spec, cJSON
     task_set group;
     if (!eval_group_find(spec, &group)) return run_eval(s, subj, spec, results, items, err);
     double from = s->part_from, to = s->part_to;
-    sqz_status st = SQZ_OK;
+    const char *given = strchr(json_str(spec, "dataset", ""), '=');
+    sqz_status st =
+        given ? task_group_rows(json_str(spec, "name", ""), group.tasks.at[0], given + 1, err)
+              : SQZ_OK;
     for (int k = 0; k < group.tasks.n && !st; k++) {
         cJSON *member = eval_group_member(&group, spec, k);
         s->part_from = from + (to - from) * k / group.tasks.n;

@@ -335,6 +335,39 @@ START_TEST(test_known)
 }
 END_TEST
 
+/* Rows of one member are never measured as another's. */
+START_TEST(test_members_of_a_folder)
+{
+    char folder[] = "/tmp/sqz_members_XXXXXX";
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    char *inside = path_format("%s/test", folder);
+    char *file = path_format("%s/anatomy_test.csv", inside);
+    char *anatomy = path_format("mmlu_anatomy=%s", folder);
+    char *astronomy = path_format("mmlu_astronomy=%s", folder);
+    dataset *d = NULL;
+    sqz_error err = {0};
+    ck_assert_int_eq(dir_make(inside, &err), SQZ_OK);
+    ck_assert_int_eq(file_printf(file, &err, "q,1,2,3,4,A\n"), SQZ_OK);
+    ck_assert_msg(dataset_open(anatomy, &d, &err) == SQZ_OK, "%s", err.text);
+    dataset_close(d);
+    ck_assert_int_eq(dataset_open(astronomy, &d, &err), ERR_MODEL);
+    ck_assert_ptr_nonnull(strstr(err.text, "no test/astronomy_test.csv"));
+    ck_assert_ptr_nonnull(strstr(err.text, "it has default; "));
+    ck_assert_int_eq(task_group_rows("mmlu", "mmlu_anatomy", folder, &err), SQZ_OK);
+    static const char *const undivided[] = {GOLDEN "/mmlu_us_foreign_policy",
+                                            GOLDEN "/mmlu_us_foreign_policy/test.jsonl"};
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(task_group_rows("mmlu", "mmlu_anatomy", undivided[i], &err), ERR_USAGE);
+        ck_assert_ptr_nonnull(strstr(err.text, "not of every member"));
+    }
+    dir_remove(folder, NULL);
+    free(inside);
+    free(file);
+    free(anatomy);
+    free(astronomy);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("task");
@@ -349,6 +382,7 @@ int main(void)
     tcase_add_test(c, test_refusals);
     tcase_add_test(c, test_patterns);
     tcase_add_test(c, test_known);
+    tcase_add_test(c, test_members_of_a_folder);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

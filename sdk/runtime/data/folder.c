@@ -403,7 +403,14 @@ sqz_status folder_match(data_folder *f, const char *pattern, const char *split,
     if (!to || !add_matching(f, n, pattern, to))
         return err_set(err, SQZ_E_NOMEM, "%s: no memory for its files", f->path);
     if (to->n_files) qsort(to->files, (size_t)to->n_files, sizeof *to->files, by_name);
-    if (to->n_files) *out = to;
+    if (to->n_files) {
+        *out = to;
+    } else { /* no split of the folder, in messages neither */
+        free(to->files);
+        free(to->config);
+        free(to->name);
+        f->n_splits--;
+    }
     return SQZ_OK;
 }
 

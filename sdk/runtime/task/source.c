@@ -9,6 +9,7 @@
 #include "io/file.h"
 #include "json/json.h"
 #include "task/task.h"
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,6 +45,33 @@ static char *member_file(const task *t, const char *folder, const char *split)
         free(path);
     }
     return NULL;
+}
+
+/* Does the folder hold a file that is called as the split and nothing else: test.csv,
+ * test-00000-of-00001.parquet? */
+static int has_plain(const char *folder, const char *split)
+{
+    DIR *d = opendir(folder);
+    size_t n = strlen(split);
+    int has = 0;
+    for (struct dirent *e; d && !has && (e = readdir(d));)
+        has = !strncmp(e->d_name, split, n) && (e->d_name[n] == '.' || e->d_name[n] == '-');
+    if (d) closedir(d);
+    return has;
+}
+
+sqz_status task_group_rows(const char *group, const char *member, const char *given, sqz_error *err)
+{
+    task *t = NULL;
+    sqz_status st = task_open(member, &t, err);
+    if (st) return st;
+    if (path_exists(given) && (!path_is_dir(given) || has_plain(given, task_eval_split(t))))
+        st = err_set(err, ERR_USAGE,
+                     "task %s: %s has rows of one task, not of every member of the group; say "
+                     "which, for example %s=%s",
+                     group, given, member, given);
+    task_free(t);
+    return st;
 }
 
 /* The file beside `file` that has another split's name in its own; NULL: there is none. */
@@ -104,9 +132,13 @@ static sqz_status open_split(const task *t, const char *name, const char *given,
         with.pattern = pattern;
     }
     if (!st) st = dataset_open_with(where, &with, out, err);
-    if (st && with.config && path_exists(where)) { /* rows put together by hand have no subsets */
+    /* Rows put together by hand have no subsets; those of another member are not this one's. */
+    if (st && with.config && path_exists(where) && (!t->member || has_plain(where, split))) {
         with.config = NULL;
         st = dataset_open_with(where, &with, out, err);
+    } else if (st && t->member && given && err && err->code == ERR_MODEL) {
+        err_prefix(err, "task %s: no %s/%s_%s.csv (.jsonl, .parquet)", t->name, split, t->config,
+                   split);
     }
     if (st && !given && err && err->code != SQZ_E_NOMEM)
         err_prefix(err, "task %s, data set %s (%s=FILE or %s=FOLDER takes local rows)", t->name,

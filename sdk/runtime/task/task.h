@@ -129,6 +129,9 @@ sqz_status task_render(const task *, const row_store *docs, const row_store *poo
 /* "TASK=FILE" or "TASK=FOLDER" names a task rather than a file of its own.  Fails without memory
  * only. */
 sqz_status task_spec(const char *spec, int *is, sqz_error *err);
+/* Refuses rows that are not divided by the members of a group: each would be measured on all. */
+sqz_status task_group_rows(const char *group, const char *member, const char *given,
+                           sqz_error *err);
 struct dataset;
 struct dataset_options;
 sqz_status task_dataset(const char *spec, const struct dataset_options *, struct dataset **out,
