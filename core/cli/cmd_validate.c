@@ -248,6 +248,25 @@ static void judge_all(const cli *c, criteria *k, const duel *d, const cJSON *rep
 }
 
 /* ---- telling --------------------------------------------------------------------------------- */
+/* What a criterion wants where the run could not give it: "why" of its row. */
+static void add_reasons(cJSON *rows)
+{
+    static const char *const reasons[][2] = {
+        {"smaller", "it compares files: export both models, artifacts have none of their own"},
+        {"slowdown", "it takes --rounds 2 or more"},
+        {"loops", "nothing was generated"},
+        {"incoherent", "it takes 4 prompts or more, and answers of 8 tokens or more"},
+        {"empty", "nothing was generated"}};
+    cJSON *row;
+    cJSON_ArrayForEach(row, rows)
+    {
+        if (strcmp(json_str(row, "verdict", ""), "not measured")) continue;
+        for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
+            if (!strcmp(json_str(row, "name", ""), reasons[i][0]))
+                cJSON_AddStringToObject(row, "why", reasons[i][1]);
+    }
+}
+
 static void say_row(const cli *c, const cJSON *row)
 {
     const char *verdict = json_str(row, "verdict", ""), *of = json_str(row, "of", "");
@@ -265,7 +284,7 @@ static void say_row(const cli *c, const cJSON *row)
     else if (json_get(row, "least"))
         snprintf(limit, sizeof limit, ">= %g", json_num(row, "least", 0));
     cli_say(c, "%s%-12s%s  %-34s %-30s %s\n", term_on(stdout, style), verdict, term_off(stdout),
-            name, value, limit);
+            name, json_str(row, "why", value), limit);
 }
 
 static void say(const cli *c, const criteria *k)
@@ -326,6 +345,7 @@ static sqz_status judge(cli *c, const duel *d, const cJSON *preset, cJSON *repor
     criteria k = {preset, bits, cJSON_CreateArray(), 0};
     sqz_status s = duel_json(c, d, c->json, err);
     if (!s) judge_all(c, &k, d, report, smaller);
+    add_reasons(k.list);
     cJSON_AddStringToObject(c->json, "preset", cli_text(c, "preset"));
     cJSON_AddStringToObject(c->json, "verdict", k.failed ? "fail" : "pass");
     cJSON_AddItemToObject(c->json, "criteria", k.list);
