@@ -182,11 +182,12 @@ static void judge_generations(const cli *c, criteria *k, const cJSON *g)
 {
     static const char *const kinds[][2] = {
         {"loops", "loop"}, {"incoherent", "incoherent"}, {"empty", "empty"}};
-    for (int i = 0; i < 3; i++)
-        if (!skipped(c, kinds[i][0]))
-            criteria_judge(
-                k, kinds[i][0], NULL,
-                plain(json_num(json_get(g, kinds[i][1]), "new", NAN) / json_num(g, "n", NAN)));
+    for (int i = 0; i < 3; i++) {
+        double share = json_num(json_get(g, kinds[i][1]), "new", NAN) / json_num(g, "n", NAN);
+        if (i == 1 && !json_get(g, "base_loss_limit") && !json_get(g, "base_worst_limit"))
+            share = NAN; /* too few of the base's own texts to know what is usual */
+        if (!skipped(c, kinds[i][0])) criteria_judge(k, kinds[i][0], NULL, plain(share));
+    }
 }
 
 static void judge_rounds(const cli *c, criteria *k, const cJSON *rounds)

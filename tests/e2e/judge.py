@@ -46,13 +46,21 @@ for name in ("loops", "loads_back", "repeatable"):
 check(0.2 < bad["perplexity_increasetest"]["value"] < 0.8 and bad["perplexity_increasetest"]["low"] > 0, bad)
 check("incoherent" in seen and "are not met" in seen, seen)
 
+# what could not be measured is told with the reason, and is no pass
+common.run(sqz, ["validate", common.MODEL, report["artifact"], "--dataset", FACTS, "--limit", "4", "--kl-tokens", "64", *quiet[:4], "--generations", "1", "--rounds", "1",
+                 "--max-new-tokens", "8", "--preset", "lenient", "--json", out("a.json")], store)
+rows = {c["name"]: c for c in common.load(folder, "a.json")["criteria"]}
+for name, word in (("smaller", "export"), ("slowdown", "--rounds"), ("incoherent", "4 prompts")):
+    check(rows[name]["verdict"] == "not measured" and word in rows[name]["why"], rows[name])
+
 # ---- compare: every form of it
-args = ["--dataset", f"{FACTS}", *FEW, "--generations", "2", "--prompt", "<b>One day", "--json", out("c.json")]
+args = ["--dataset", f"{FACTS}", *FEW, "--difference", "0.01", "--generations", "2", "--prompt", "<b>One day", "--json", out("c.json")]
 common.run(sqz, ["compare", common.MODEL, out("q2"), *args, "--output", out("c.html")], store)
 c = common.load(folder, "c.json")
 facts = c["comparisons"]["facts_test"]
 drop = c["results"]["facts_test"]["acc"] - c["base_results"]["facts_test"]["acc"]
 check(abs(facts["difference"] - drop) < 1e-9 and facts["lost"] - facts["gained"] == -round(24 * drop) and facts["lost"] > 0, facts)
+check(facts["items_needed"] >= 5 and facts["items_needed_for"]["items"] > 783, facts)  # 783: if one item in a hundred changed, all to the worse
 lost = [d for d in facts["differ"] if d["change"] == "lost"]
 check(len(lost) == facts["lost"] and all(d["base"] == 1 and d["model"] == 0 and d["question"] and d["base_margin"] > 0 for d in lost), lost)
 with open(FACTS, encoding="utf-8") as f:
