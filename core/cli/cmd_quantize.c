@@ -180,8 +180,13 @@ static void say(const cli *c)
     cli_say(c, "%s  %s, %.3f bits per weight, %s, peak memory %s\n", json_str(j, "output", ""),
             bytes, json_num(j, "effective_bits_per_weight", 0), total, rss);
     const cJSON *cal = json_get(j, "calibration");
+    int64_t windows = json_int(cal, "windows", 0), asked = cli_int(c, "samples");
+    char few[96] = "";
+    if (!cli_given(c, "tokens") && windows < asked)
+        snprintf(few, sizeof few, ", %lld of the %lld windows asked for, all that the data has",
+                 (long long)windows, (long long)asked);
     if (cal)
-        cli_say(c, "calibrated on %lld tokens%s%s\n", (long long)json_int(cal, "tokens", 0),
+        cli_say(c, "calibrated on %lld tokens%s%s%s\n", (long long)json_int(cal, "tokens", 0), few,
                 json_bool(cal, "cached", 0) ? ", statistics from an earlier run" : "",
                 json_bool(j, "reused", 0) ? "; the same step was done before and is reused" : "");
     if (worst >= 0)

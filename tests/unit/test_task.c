@@ -354,6 +354,16 @@ START_TEST(test_members_of_a_folder)
     ck_assert_ptr_nonnull(strstr(err.text, "no test/astronomy_test.csv"));
     ck_assert_ptr_nonnull(strstr(err.text, "it has default; "));
     ck_assert_int_eq(task_group_rows("mmlu", "mmlu_anatomy", folder, &err), SQZ_OK);
+    /* a task's own files in a folder of several */
+    char *other = path_format("%s/gsm8k_test.jsonl", folder);
+    char *gsm8k = path_format("gsm8k=%s", folder);
+    ck_assert_int_eq(file_printf(other, &err, "{\"question\":\"q\",\"answer\":\"#### 1\"}\n"),
+                     SQZ_OK);
+    dataset_options none = {.shots = 1};
+    ck_assert_msg(dataset_open_with(gsm8k, &none, &d, &err) == SQZ_OK, "%s", err.text);
+    dataset_close(d);
+    free(other);
+    free(gsm8k);
     static const char *const undivided[] = {GOLDEN "/mmlu_us_foreign_policy",
                                             GOLDEN "/mmlu_us_foreign_policy/test.jsonl"};
     for (int i = 0; i < 2; i++) {

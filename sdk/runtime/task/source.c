@@ -35,12 +35,15 @@ sqz_status task_spec(const char *spec, int *is, sqz_error *err)
     return st;
 }
 
-/* mmlu as it is passed around: {split}/{subject}_{split}.csv */
-static char *member_file(const task *t, const char *folder, const char *split)
+/* A member of a group as mmlu is passed around, {split}/{subject}_{split}.csv; any task in a folder
+ * of several, {task}_{split}.jsonl. */
+static char *named_file(const task *t, const char *folder, const char *split)
 {
     static const char *const endings[] = {"csv", "jsonl", "parquet"};
-    for (int i = 0; t->config && i < 3; i++) {
-        char *path = path_format("%s/%s/%s_%s.%s", folder, split, t->config, split, endings[i]);
+    for (int i = 0; i < 3; i++) {
+        char *path = t->member ? path_format("%s/%s/%s_%s.%s", folder, split,
+                                             t->config ? t->config : t->member, split, endings[i])
+                               : path_format("%s/%s_%s.%s", folder, t->name, split, endings[i]);
         if (path_exists(path)) return path;
         free(path);
     }
@@ -106,7 +109,7 @@ static sqz_status locate(const task *t, const char *name, const char *given, con
         *out = strdup(t->dataset);
         return *out ? SQZ_OK : err_set(err, SQZ_E_NOMEM, "no memory");
     }
-    if (path_is_dir(given)) *out = member_file(t, given, split);
+    if (path_is_dir(given)) *out = named_file(t, given, split);
     if (path_is_dir(given) || !strcmp(split, main_split)) {
         if (!*out) *out = strdup(given);
         return *out ? SQZ_OK : err_set(err, SQZ_E_NOMEM, "no memory");
