@@ -406,10 +406,10 @@ static void describe_file(const char *file, cJSON *out, cJSON **agents)
 {
     char digest[DIGEST_TEXT];
     cJSON *description = NULL;
-    int deny = 0;
+    scan_fault fault;
     *agents = cJSON_AddArrayToObject(out, "agents");
     if (sha256_file(file, digest, NULL) == SQZ_OK) cJSON_AddStringToObject(out, "digest", digest);
-    if (scan_file(file, 10, &description, &deny, NULL)) return;
+    if (scan_file(file, 10, &description, &fault, NULL)) return;
     const cJSON *a;
     cJSON_ArrayForEach(a, json_get(description, "agents"))
     {

@@ -141,18 +141,34 @@ static sqz_status append_items(FILE *out, const char *name, const char *path, sq
     return SQZ_OK;
 }
 
+/* Without a file of the user's the text becomes an object of the registry. */
+static sqz_status keep_items(const cli *c, const char *text, int64_t bytes, char **path,
+                             sqz_error *err)
+{
+    registry *r = NULL;
+    char digest[DIGEST_TEXT];
+    sqz_status s = cli_registry(c, &r, err);
+    if (!s) s = object_put(r, text, bytes, digest, err);
+    if (!s) *path = object_path(r, digest);
+    if (r) registry_close(r);
+    return s;
+}
+
 /* Per-item outcomes go to one JSON-lines file of their own: they are as many as the rows.  The
  * worker left one object of the registry a data set. */
 static sqz_status write_items(cli *c, const cJSON *items, sqz_error *err)
 {
     const char *json = cli_text(c, "json"), *given = cli_text(c, "items");
     cJSON_AddItemToObject(c->json, "item_files", cJSON_Duplicate(items, 1));
-    if (!given && (!json || strcmp(json, "-") == 0)) {
-        if (cJSON_GetArraySize(items) == 1 && cJSON_IsString(items->child))
-            cJSON_AddStringToObject(c->json, "items", items->child->valuestring);
+    if (!given && !json) return SQZ_OK;
+    int to_file = given || strcmp(json, "-") != 0;
+    if (!to_file && cJSON_GetArraySize(items) == 1 && cJSON_IsString(items->child)) {
+        cJSON_AddStringToObject(c->json, "items", items->child->valuestring);
         return SQZ_OK;
     }
-    char *path = given ? path_format("%s", given) : path_format("%s.items.jsonl", json);
+    char *path = given     ? path_format("%s", given)
+                 : to_file ? path_format("%s.items.jsonl", json)
+                           : NULL;
     char *text = NULL;
     size_t size = 0;
     const cJSON *item;
@@ -164,7 +180,9 @@ static sqz_status write_items(cli *c, const cJSON *items, sqz_error *err)
     int lost = out && ferror(out);
     if (out) lost |= fclose(out) != 0;
     if (lost && !s) s = err_set(err, SQZ_E_NOMEM, "no memory for the items");
-    if (!s) s = file_write(path, text, (int64_t)size, err);
+    if (!s)
+        s = to_file ? file_write(path, text, (int64_t)size, err)
+                    : keep_items(c, text, (int64_t)size, &path, err);
     if (!s) cJSON_AddStringToObject(c->json, "items", path);
     free(text);
     free(path);

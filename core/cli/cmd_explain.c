@@ -99,12 +99,19 @@ static const cJSON *value_at(const cJSON *full, const char *path)
 static const char *kind_word(const key_row *row)
 {
     static const char *const words[] = {
-        [KEY_TEXT] = "text",  [KEY_PATH] = "path",
-        [KEY_DATA] = "file",  [KEY_INT] = "whole number",
-        [KEY_NUM] = "number", [KEY_BOOL] = "true or false",
-        [KEY_BYTES] = "size", [KEY_SECONDS] = "duration",
-        [KEY_TEXTS] = "list", [KEY_OBJECT] = "object",
-        [KEY_LIST] = "list",  [KEY_FREE] = "object of a plugin's parameters",
+        [KEY_TEXT] = "text",
+        [KEY_PATH] = "path",
+        [KEY_DATA] = "file",
+        [KEY_INT] = "whole number",
+        [KEY_NUM] = "number",
+        [KEY_BOOL] = "true or false",
+        [KEY_BYTES] = "size",
+        [KEY_SECONDS] = "duration",
+        [KEY_TEXTS] = "list",
+        [KEY_PATHS] = "list",
+        [KEY_OBJECT] = "object",
+        [KEY_LIST] = "list",
+        [KEY_FREE] = "object of a plugin's parameters",
     };
     return words[row->kind];
 }

@@ -194,6 +194,17 @@ static sqz_status new_config(const cli *c, config **cfg, sqz_error *err)
     return s;
 }
 
+/* The plugins of the recorded configuration.  What is wrong with the folder is run_resume's to say.
+ */
+static sqz_status recorded_catalogue(const cli *c, const char *dir, catalogue **cat, sqz_error *err)
+{
+    config *cfg = NULL;
+    if (run_recorded_config(dir, &cfg, NULL)) return cli_catalogue(c, cat, err);
+    sqz_status s = study_catalogue(c, cfg, cat, err);
+    config_free(cfg);
+    return s;
+}
+
 static sqz_status run_command(cli *c, sqz_error *err)
 {
     catalogue *cat = NULL;
@@ -202,7 +213,8 @@ static sqz_status run_command(cli *c, sqz_error *err)
     listeners l = {.view = {.c = c}};
     const char *resume = cli_text(c, "resume");
     sqz_status s = resume ? resume_conflicts(c, err) : new_config(c, &cfg, err);
-    if (!s) s = cfg ? study_catalogue(c, cfg, &cat, err) : cli_catalogue(c, &cat, err);
+    if (!s)
+        s = resume ? recorded_catalogue(c, resume, &cat, err) : study_catalogue(c, cfg, &cat, err);
     if (!s) {
         char *store = cli_registry_dir(c);
         run_options ro = {.config = cfg,

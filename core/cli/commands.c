@@ -98,6 +98,13 @@ static void group_words(const char *group, char *out, size_t size)
     }
 }
 
+static int is_group(const char *word)
+{
+    char words[128];
+    group_words(word, words, sizeof words);
+    return *words != 0;
+}
+
 static int complain_about_command(int argc, char **argv)
 {
     const char *word = argv[1], *instead = command_not_built(word), *near = NULL;
@@ -223,5 +230,7 @@ int cli_main(int argc, char **argv)
     const command *k = find_command(argc, argv, &words);
     if (k) return run_command(k, argc - 1 - words, argv + 1 + words);
     if (argv[1][0] == '-') return run_command(&cmd_run, argc - 1, argv + 1);
+    if (argc == 3 && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h")) && is_group(argv[1]))
+        return run_command(&cmd_help, 1, argv + 1);
     return complain_about_command(argc, argv);
 }

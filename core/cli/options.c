@@ -178,7 +178,7 @@ static int word_in(const char *words, const char *word)
 static sqz_status check_range(const cli_option *o, double v, const char *text, sqz_error *err)
 {
     if (o->lo < o->hi && !(v >= o->lo && v <= o->hi))
-        return err_set(err, ERR_USAGE, "--%s %.80s is outside %.10g..%.10g", o->name, text, o->lo,
+        return err_set(err, ERR_USAGE, "--%s %.80s is outside %.16g..%.16g", o->name, text, o->lo,
                        o->hi);
     return SQZ_OK;
 }

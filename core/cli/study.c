@@ -23,6 +23,16 @@ static void add(overrides *o, char *text, const char *origin)
     o->rows[o->n++] = (config_override){text, origin};
 }
 
+/* What only plans goes on without the rows when the hub cannot be asked. */
+static sqz_status fetch_dataset(const cli *c, const char *name, char **local, sqz_error *err)
+{
+    sqz_status s = cli_hub_dataset(name, -1, 0, local, err);
+    if (s != ERR_REMOTE || !strcmp(c->command->name, "run")) return s;
+    terminal_log(SQZ_LOG_WARN, "%s; its rows are not known, only its name is used", err->text);
+    *local = path_format("%s", name);
+    return SQZ_OK;
+}
+
 /* Commas and repetition both make a list; one data set stays a plain string. */
 static sqz_status add_datasets(const cli *c, overrides *o, sqz_error *err)
 {
@@ -34,7 +44,7 @@ static sqz_status add_datasets(const cli *c, overrides *o, sqz_error *err)
     for (int i = 0; i < n && !s; i++) {
         char *copy = path_format("%s", given[i]), *save = NULL, *local;
         for (char *w = strtok_r(copy, ",", &save); w && !s; w = strtok_r(NULL, ",", &save)) {
-            if ((s = cli_hub_dataset(w, -1, 0, &local, err))) break;
+            if ((s = fetch_dataset(c, w, &local, err))) break;
             cJSON_AddItemToArray(all, cJSON_CreateString(local));
             free(local);
         }

@@ -118,9 +118,11 @@ static char *resolve_mix(const char *text, const char *base_dir)
     return out;
 }
 
-static void resolve_value(cJSON *v, key_kind kind, const char *base_dir)
+void config_resolve_value(cJSON *v, key_kind kind, const char *base_dir)
 {
-    if (!cJSON_IsString(v)) return;
+    cJSON *one;
+    if (kind == KEY_PATHS) cJSON_ArrayForEach(one, v) config_resolve_value(one, KEY_PATH, base_dir);
+    if (!cJSON_IsString(v) || (kind != KEY_PATH && kind != KEY_DATA)) return;
     char *whole = resolve_file(v->valuestring, base_dir), *out = NULL;
     if (kind == KEY_DATA && *whole && !path_exists(whole))
         out = resolve_mix(v->valuestring, base_dir);
@@ -138,9 +140,8 @@ static void resolve_object(const char *path, cJSON *v, const char *base_dir)
         snprintf(below, sizeof below, "%s%s%.90s", path, *path ? "." : "", item->string);
         const key_row *row = config_key(below);
         if (!row) continue;
-        if (row->kind == KEY_PATH || row->kind == KEY_DATA)
-            resolve_value(item, row->kind, base_dir);
-        else if (row->kind == KEY_OBJECT)
+        config_resolve_value(item, row->kind, base_dir);
+        if (row->kind == KEY_OBJECT)
             resolve_object(below, item, base_dir);
         else if (row->kind == KEY_LIST) {
             strncat(below, "[]", sizeof below - strlen(below) - 1);

@@ -128,7 +128,7 @@ const key_row config_keys[] = {
     {"target", KEY_TEXT, NULL, "\"local\"", NAN, NAN, NULL, 0,
      "machine the result is for; only \"local\" is built"},
     {"plugins", KEY_OBJECT, NULL, NULL, NAN, NAN, NULL, 0, "which plugins may take part"},
-    {"plugins.path", KEY_TEXTS, NULL, "[]", NAN, NAN, NULL, 0, "folders searched first"},
+    {"plugins.path", KEY_PATHS, NULL, "[]", NAN, NAN, NULL, 0, "folders searched first"},
     {"plugins.allow", KEY_TEXTS, NULL, "[]", NAN, NAN, NULL, 0, "only these; all when empty"},
     {"plugins.deny", KEY_TEXTS, NULL, "[]", NAN, NAN, NULL, 0, "never these"},
     {"export", KEY_LIST, "format", "[]", NAN, NAN, NULL, 0, "how front members are written"},
@@ -303,6 +303,7 @@ static cJSON *key_schema(const key_row *row)
                                 row->kind == KEY_BYTES ? "sqz-bytes" : "sqz-duration");
         break;
     }
+    case KEY_PATHS:
     case KEY_TEXTS: {
         add_type(schema, "array", nullable);
         cJSON *items = cJSON_AddObjectToObject(schema, "items");

@@ -13,6 +13,7 @@ typedef enum key_kind {
     KEY_BYTES,   /* a number, or a text such as "8GB" */
     KEY_SECONDS, /* a number, or a text such as "1h30m" */
     KEY_TEXTS,   /* array of texts */
+    KEY_PATHS,   /* array of texts that name files or folders, resolved likewise */
     KEY_OBJECT,  /* rows below it are its keys */
     KEY_LIST,    /* array of such objects; one object stands for an array of one */
     KEY_FREE     /* an object whose keys belong to somebody else */
@@ -48,6 +49,8 @@ int config_split_path(const char *path, size_t bytes, key_step *steps, int max);
 /* Texts for single objects, single objects for lists, comma lists for --set. */
 cJSON *config_expand(const cJSON *given);
 void config_resolve_paths(cJSON *full, const char *base_dir);
+/* The same for one value of such a key; other kinds stay as they are. */
+void config_resolve_value(cJSON *value, key_kind kind, const char *base_dir);
 void config_fill_defaults(cJSON *full);
 sqz_status config_override_apply(cJSON *full, const config_override *, sqz_error *err);
 #endif

@@ -138,6 +138,7 @@ static cJSON *typed(const key_row *row, int element, const char *text)
                : !strcmp(text, "false") ? cJSON_CreateFalse()
                                         : NULL;
     case KEY_TEXTS:
+    case KEY_PATHS:
         if (element) return cJSON_CreateString(text);
         return *text == '[' ? literal(text) : split_commas(text);
     case KEY_LIST:
@@ -177,19 +178,16 @@ static const char *kind_words(const key_row *row)
 /* Expanded and with absolute paths, as if it had stood in a file of the working directory. */
 static cJSON *settle(const key_row *row, int element, cJSON *value)
 {
-    if (!row || (element && row->kind != KEY_LIST)) return value;
+    if (!row) return value;
+    if (element && row->kind != KEY_LIST) {
+        if (row->kind == KEY_PATHS) config_resolve_value(value, KEY_PATH, ".");
+        return value;
+    }
     char top[96];
     size_t n = strcspn(row->path, ".");
     snprintf(top, sizeof top, "%.*s", (int)n, row->path);
     if (strcmp(top, row->path) != 0) {
-        if (row->kind != KEY_PATH && row->kind != KEY_DATA) return value;
-        cJSON *holder = cJSON_CreateObject(), *model = cJSON_AddObjectToObject(holder, "model");
-        cJSON *data = cJSON_AddObjectToObject(holder, "calibration");
-        cJSON *into = row->kind == KEY_PATH ? model : data;
-        cJSON_AddItemToObject(into, "source", value);
-        config_resolve_paths(holder, ".");
-        value = cJSON_DetachItemFromObjectCaseSensitive(into, "source");
-        cJSON_Delete(holder);
+        config_resolve_value(value, row->kind, ".");
         return value;
     }
     cJSON *holder = cJSON_CreateObject(), *full;

@@ -157,6 +157,7 @@ static void add_steps(const run *r, const trial *t, cJSON *job)
     cJSON_ArrayForEach(step, steps) cJSON_DeleteItemFromObjectCaseSensitive(step, "origin");
     cJSON_AddItemToObject(task, "steps", steps);
     if (r->config->format) cJSON_AddStringToObject(task, "format", r->config->format);
+    cJSON_AddTrueToObject(task, "must_export"); /* the front is checkpoints, not figures */
 }
 
 /* ---- running --------------------------------------------------------------------------------- */

@@ -8,7 +8,7 @@
  *   decide    promote or drop after the proxy: {"trial","promote","why"}
  *   tell      what the search was told: {"trial","f","feasible"}
  *   stop      no further trial: {"kind","text"}
- *   resumed   a later session continues
+ *   resumed   a later session continues: {"search":{"id","digest"}}
  *   finish    the folder is complete */
 #include "coordinator/state.h"
 #include <stdlib.h>

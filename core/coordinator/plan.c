@@ -1,5 +1,6 @@
 /* plan.c - what a run would do, and the check that refuses a step before it starts. */
 #include "coordinator/state.h"
+#include "io/disk.h"
 #include "io/file.h"
 #include <math.h>
 #include <stdlib.h>
@@ -11,16 +12,20 @@ char *plan_refusal(const model_config *m, const cJSON *spec, const prediction *p
            vram = spec_num(spec, "max_vram", INFINITY);
     if (limit > 0 && p->memory_bytes > limit) {
         char *advice = room_advice(m, spec, limit);
-        char *text = path_format("predicted to need %.2f GB of memory, %.2f GB are allowed%s; set "
+        char need[32], have[32];
+        disk_amount(p->memory_bytes, need);
+        disk_amount(limit, have);
+        char *text = path_format("predicted to need %s of memory, %s are allowed%s; set "
                                  "hardware.memory or free some",
-                                 p->memory_bytes / 1e9, limit / 1e9, advice);
+                                 need, have, advice);
         free(advice);
         return text;
     }
-    if (p->bytes > vram)
-        return path_format("its weights are predicted to take %.2f GB, max_vram is %.2f GB",
-                           p->bytes / 1e9, vram / 1e9);
-    return NULL;
+    if (!(p->bytes > vram)) return NULL;
+    char need[32], have[32];
+    disk_amount(p->bytes, need);
+    disk_amount(vram, have);
+    return path_format("its weights are predicted to take %s, max_vram is %s", need, have);
 }
 
 static void add_prediction(cJSON *object, const prediction *p)
@@ -102,6 +107,25 @@ static void add_totals(cJSON *plan, const config *c, const cJSON *spec, const mo
     json_add_num(j, "disk_bytes", floor(statistics + n * artifact_bytes + exported));
 }
 
+/* Plugins named in the configuration that only a later step would miss. */
+static sqz_status check_names(const config *c, const catalogue *cat, const agent_info *searcher,
+                              sqz_error *err)
+{
+    const char *use = json_str(json_get(c->full, "hardware"), "use", NULL);
+    const agent_info *found, *best = catalogue_best(cat, "hardware/1");
+    cJSON *with = NULL;
+    sqz_status s = params_resolve(searcher, c->search_with, NULL, &with, err);
+    cJSON_Delete(with);
+    if (!s && c->format) s = catalogue_find(cat, "format/1", c->format, &found, err);
+    if (s || !use || (s = catalogue_find(cat, "hardware/1", use, &found, err)) || found == best)
+        return s;
+    return err_set(
+        err, ERR_USAGE,
+        "hardware.use: jobs run on %s, which ranks before %s; name it in plugins.deny to "
+        "have the other",
+        best ? best->id : "none", found->id);
+}
+
 sqz_status plan_make(const config *c, const catalogue *cat, const cJSON *spec,
                      const spec_machine *machine, const strategy_space *s,
                      const model_config *shape, cJSON **plan, sqz_error *err)
@@ -110,6 +134,7 @@ sqz_status plan_make(const config *c, const catalogue *cat, const cJSON *spec,
     double trial_s = 0, artifact_bytes = 0;
     const agent_info *searcher = searcher_find(c, cat, err);
     sqz_status status = searcher ? SQZ_OK : err && err->code ? err->code : ERR_PLUGIN;
+    if (!status) status = check_names(c, cat, searcher, err);
     if (!status) status = seeds_json(c, spec, s, shape, &seeds, &trial_s, &artifact_bytes, err);
     if (status) {
         cJSON_Delete(p);

@@ -197,9 +197,12 @@ static sqz_status next_point(run *r, double *x, char **by, char **why, sqz_error
         *why = path_format("%s", s->why);
         return SQZ_OK;
     }
-    sqz_status s = searcher_ask(r, x, text, sizeof text, err);
+    const char *next = r->search_replaced ? ledger_peek(r) : NULL;
+    const cJSON *record = next && !strcmp(next, "propose") ? r->replay[r->at] : NULL;
+    sqz_status s = record ? searcher_recorded(r, record, x, text, sizeof text, err)
+                          : searcher_ask(r, x, text, sizeof text, err);
     if (s) return s;
-    *by = path_format("%s", r->search->id);
+    *by = path_format("%s", record ? json_str(record, "by", "?") : r->search->id);
     *why = path_format("%s", text);
     return SQZ_OK;
 }

@@ -99,9 +99,12 @@ sqz_status run_plan(const run_options *, cJSON **plan, sqz_error *err);
 
 /* A new run in an empty or absent folder (ERR_CONFLICT when it already holds a run). */
 sqz_status run_open(const run_options *, run **out, sqz_error *err);
-/* Continue the run of folder dir.  ERR_CONFLICT when the model, data, plugins or config differ from
- * the recorded ones, or another process holds the journal. */
+/* Continue the run of folder dir.  ERR_CONFLICT when the model, the data, a plugin whose results
+ * are recorded or the config differ from the recorded ones, or another process holds the journal.
+ */
 sqz_status run_resume(const char *dir, const run_options *, run **out, sqz_error *err);
+/* The configuration of the run of folder dir, for whoever needs it before resuming: its plugins. */
+sqz_status run_recorded_config(const char *dir, config **, sqz_error *err);
 /* Does the next thing (baseline, one trial, one export) and returns; *more = 0 when all is done.
  * A failed trial is no error.  Errors: storage, or a baseline that cannot be measured. */
 sqz_status run_step(run *, int *more, sqz_error *err);

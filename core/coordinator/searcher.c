@@ -1,8 +1,9 @@
 /* searcher.c - the search plugin, in a process of its own, asked and told over a line.
  *
  * What it is told goes with the next question, so that a run of seeds alone starts no process.  Its
- * state needs no saving: a resumed run asks and tells it the same again.  When it crashes, hangs or
- * answers nonsense the run ends with what was evaluated, and a resumed one asks again. */
+ * state needs no saving: a resumed run asks and tells it the same again, and one that was replaced
+ * meanwhile is told of the recorded points.  When it crashes, hangs or answers nonsense the run
+ * ends with what was evaluated, and a resumed one asks again. */
 #include "coordinator/state.h"
 #include "io/file.h"
 #include <math.h>
@@ -142,6 +143,12 @@ static sqz_status take_answer(const run *r, const cJSON *answer, double *x, char
     }
     snprintf(why, why_bytes, "%s", json_str(answer, "why", ""));
     return check_point(r, x, err);
+}
+
+sqz_status searcher_recorded(const run *r, const cJSON *record, double *x, char *why,
+                             size_t why_bytes, sqz_error *err)
+{
+    return take_answer(r, record, x, why, why_bytes, err);
 }
 
 static sqz_status start_process(run *r, sqz_error *err)

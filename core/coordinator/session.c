@@ -281,8 +281,76 @@ static sqz_status recorded_config(run *r, const cJSON *open, sqz_error *err)
     return s;
 }
 
+static void note_id(cJSON *ids, const char *id)
+{
+    if (!json_get(ids, id)) cJSON_AddTrueToObject(ids, id);
+}
+
+/* Ids of the plugins whose work is in the journal, or whose parameters the recorded points are made
+ * of.  The others - search, formats, trackers, evaluations of other data - may be repaired. */
+static cJSON *taking_part(const run *r)
+{
+    cJSON *ids = cJSON_CreateObject();
+    const cJSON *item, *result;
+    const agent_info *hardware = catalogue_best(r->options.catalogue, "hardware/1");
+    if (hardware) note_id(ids, hardware->id);
+    cJSON_ArrayForEach(item, json_get(r->plan, "methods")) note_id(ids, json_str(item, "id", "?"));
+    cJSON_ArrayForEach(item, r->data.facts) note_id(ids, json_str(item, "reader", "?"));
+    for (int64_t i = 0; i < r->n_replay; i++)
+        cJSON_ArrayForEach(result, json_get(job_task(r->replay[i], "eval"), "results"))
+            note_id(ids, json_str(result, "evaluation", "?"));
+    return ids;
+}
+
+static sqz_status compare_plugins(run *r, const cJSON *then, const cJSON *now, sqz_error *err)
+{
+    const cJSON *item;
+    cJSON *bound = taking_part(r);
+    sqz_status s = SQZ_OK;
+    cJSON_ArrayForEach(item, then)
+    {
+        const cJSON *other = json_get(now, item->string);
+        if (s || (other && cJSON_Compare(item, other, 1))) continue;
+        if (json_get(bound, item->string))
+            s = err_set(err, ERR_CONFLICT,
+                        "%s: the plugin %s is not what it was when the run began, and the journal "
+                        "holds its results; restore it, or start a new run",
+                        r->dir, item->string);
+        else
+            run_log(r, SQZ_LOG_INFO,
+                    "the plugin %s %s since the run began; it made none of the "
+                    "recorded results, so the run goes on",
+                    item->string, other ? "has changed" : "has gone");
+    }
+    cJSON_Delete(bound);
+    return s;
+}
+
+/* Did another search, or another build of it, propose some of the recorded points? */
+static int search_replaced(const run *r, const cJSON *open)
+{
+    const cJSON *digest =
+        json_get(json_get(json_get(open, "fingerprint"), "plugins"), r->search->id);
+    int replaced = !cJSON_IsString(digest) || strcmp(digest->valuestring, r->search->file_digest);
+    for (int64_t i = 0; i < journal_length(r->journal); i++) {
+        const cJSON *record = journal_record(r->journal, i), *by = json_get(record, "search");
+        if (strcmp(json_str(record, "type", ""), "resumed") != 0 || !by) continue;
+        replaced |= strcmp(json_str(by, "id", ""), r->search->id) != 0 ||
+                    strcmp(json_str(by, "digest", ""), r->search->file_digest) != 0;
+    }
+    return replaced;
+}
+
+static cJSON *resumed_record(const run *r)
+{
+    cJSON *record = ledger_record("resumed"), *search = cJSON_AddObjectToObject(record, "search");
+    cJSON_AddStringToObject(search, "id", r->search->id);
+    cJSON_AddStringToObject(search, "digest", r->search->file_digest);
+    return record;
+}
+
 /* Names the first input that changed since the run began. */
-static sqz_status compare_fingerprints(const run *r, const cJSON *then, const char *path,
+static sqz_status compare_fingerprints(run *r, const cJSON *then, const char *path,
                                        const cJSON *now, sqz_error *err)
 {
     const cJSON *item;
@@ -291,7 +359,9 @@ static sqz_status compare_fingerprints(const run *r, const cJSON *then, const ch
         const cJSON *other = json_get(now, item->string);
         char *below = path_format("%s%s%s", path, *path ? "." : "", item->string);
         sqz_status s = SQZ_OK;
-        if (cJSON_IsObject(item))
+        if (!strcmp(below, "plugins"))
+            s = compare_plugins(r, item, other, err);
+        else if (cJSON_IsObject(item))
             s = compare_fingerprints(r, item, below, other, err);
         else if (!other || !cJSON_Compare(item, other, 1))
             s = err_set(
@@ -341,12 +411,33 @@ static sqz_status continue_run(run *r, sqz_error *err)
     if (!s) s = compare_fingerprints(r, json_get(open, "fingerprint"), "", r->fingerprint, err);
     if (s) return s;
     int64_t kept = r->n_replay;
-    if ((s = ledger_append(r, ledger_record("resumed"), NULL, err))) return s;
+    r->search_replaced = search_replaced(r, open);
+    if ((s = ledger_append(r, resumed_record(r), NULL, err))) return s;
     char *text =
         path_format("%lld decisions and results are taken from the journal", (long long)kept - 1);
     run_emit(r, RUN_EVENT_RESUMED, NULL, NULL, text, r->plan);
     free(text);
     return records_write_run(r, "running", err);
+}
+
+sqz_status run_recorded_config(const char *dir, config **out, sqz_error *err)
+{
+    journal *j = NULL;
+    char *path = path_format("%s/journal.jsonl", dir), *text = NULL;
+    sqz_status s = journal_read(path, &j, err);
+    free(path);
+    const cJSON *open = !s && journal_length(j) ? journal_record(j, 0) : NULL;
+    const cJSON *recorded = json_get(open, "config");
+    if (!s && !cJSON_IsObject(recorded))
+        s = err_set(err, ERR_CONFLICT, "%s: its journal records no configuration", dir);
+    if (!s && !(text = json_text(recorded, 0)))
+        s = err_set(err, SQZ_E_NOMEM, "%s: no memory for its configuration", dir);
+    if (!s)
+        s = config_parse(text, (int64_t)strlen(text), "the recorded configuration", NULL, NULL, 0,
+                         out, err);
+    free(text);
+    if (j) journal_close(j);
+    return s;
 }
 
 sqz_status run_resume(const char *dir, const run_options *o, run **out, sqz_error *err)
@@ -371,6 +462,18 @@ void run_cancel(run *r, int level)
     if (level > atomic_load(&r->cancel)) atomic_store(&r->cancel, level);
 }
 
+static sqz_status nothing_evaluated(const run *r, sqz_error *err)
+{
+    const cJSON *first = r->n_trials ? r->trials[0].json : NULL;
+    const char *why = json_str(first, "reason", NULL);
+    return err_set(err, ERR_NO_RESULT,
+                   "none of %lld candidates could be evaluated (%lld failed, %lld dropped by the "
+                   "proxy, %lld refused)%s%s%s%.300s; trials.jsonl says why",
+                   (long long)r->n_trials, (long long)r->n_failed, (long long)r->n_killed,
+                   (long long)r->n_refused, why ? "; " : "",
+                   why ? json_str(first, "label", "") : "", why ? ": " : "", why ? why : "");
+}
+
 /* The candidate that misses the constraints least, for the message. */
 static sqz_status no_result(const run *r, sqz_error *err)
 {
@@ -383,19 +486,23 @@ static sqz_status no_result(const run *r, sqz_error *err)
             near = &r->trials[i];
         }
     }
-    if (!near)
-        return err_set(
-            err, ERR_NO_RESULT,
-            "none of %lld candidates could be evaluated (%lld failed, %lld dropped by the "
-            "proxy, %lld refused); trials.jsonl says why",
-            (long long)r->n_trials, (long long)r->n_failed, (long long)r->n_killed,
-            (long long)r->n_refused);
-    return err_set(
-        err, ERR_NO_RESULT,
-        "no candidate meets the constraints; the nearest is %s (%s) with a drop of %.4f; "
-        "relax constraints.max_accuracy_drop, allow more bits, or give more calibration "
-        "data",
-        trial_text(near, "strategy_id"), trial_text(near, "label"), least);
+    if (!near) return nothing_evaluated(r, err);
+    const cJSON *broken = json_get(near->json, "violations"), *one;
+    char *list = path_format("%s", "");
+    cJSON_ArrayForEach(one, broken)
+    {
+        char *longer = path_format("%s%s%s", list, *list ? "; " : "", one->valuestring);
+        free(list);
+        list = longer;
+    }
+    err_set(err, ERR_NO_RESULT, "no candidate meets the constraints; the nearest is %s (%s): %s%s",
+            trial_text(near, "strategy_id"), trial_text(near, "label"), list,
+            least > spec_num(r->spec, "max_accuracy_drop", INFINITY)
+                ? "; relax constraints.max_accuracy_drop, allow more bits, or give more "
+                  "calibration data"
+                : "");
+    free(list);
+    return ERR_NO_RESULT;
 }
 
 static int not_exported(const run *r, int64_t member)
@@ -443,7 +550,9 @@ static sqz_status verdict(const run *r, const char **state, sqz_error *err)
                        r->search_failure, (long long)r->n_trials, r->dir);
     *state = "done";
     if (r->n_members) return SQZ_OK;
-    int spent = r->stop_kind && (!strcmp(r->stop_kind, "trials") || !strcmp(r->stop_kind, "wall"));
+    int fitting = !r->n_trials || r->n_refused < r->n_trials;
+    int spent = fitting && r->stop_kind &&
+                (!strcmp(r->stop_kind, "trials") || !strcmp(r->stop_kind, "wall"));
     if (!evaluated && spent && !r->n_failed)
         return err_set(err, ERR_BUDGET, "%s before any candidate was fully evaluated; give more",
                        r->stop_text);

@@ -200,9 +200,10 @@ static const cJSON *searched_how(const space_step *step, const cJSON *row)
 }
 
 /* Every key of with and search must be known to at least one of the step's methods. */
-static sqz_status check_keys(maker *m, const space_step *step, const cJSON *keys, const char *where)
+static sqz_status check_keys(maker *m, const config *c, int index, const char *part)
 {
-    const cJSON *item;
+    const space_step *step = &m->space->steps[index];
+    const cJSON *item, *keys = strcmp(part, "with") ? step->search : step->with;
     cJSON_ArrayForEach(item, keys)
     {
         const char *names[256];
@@ -213,21 +214,25 @@ static sqz_status check_keys(maker *m, const space_step *step, const cJSON *keys
             cJSON_ArrayForEach(row, step->methods[i]->params) if (n < 256) names[n++] =
                 json_str(row, "name", "");
         }
-        const char *near = known ? NULL : json_nearest(item->string, names, n);
-        if (!known)
-            return err_set(m->err, ERR_USAGE, "%s: %s has no parameter \"%s\"%s%s%s", where,
-                           step->n_methods == 1 ? step->methods[0]->id : "none of the methods",
-                           item->string, near ? "; did you mean \"" : "", near ? near : "",
-                           near ? "\"?" : "");
+        if (known) continue;
+        const char *near = json_nearest(item->string, names, n);
+        char *key = path_format("steps[%d].%s.%s", index, part, item->string);
+        char *origin = config_origin(c, key);
+        err_set(m->err, ERR_USAGE, "%s: steps[%d].%s: %s has no parameter \"%s\"%s%s%s", origin,
+                index, part, step->n_methods == 1 ? step->methods[0]->id : "none of the methods",
+                item->string, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+        free(origin);
+        free(key);
+        return ERR_USAGE;
     }
     return SQZ_OK;
 }
 
-static sqz_status step_dims(maker *m, int index)
+static sqz_status step_dims(maker *m, const config *c, int index)
 {
     space_step *step = &m->space->steps[index];
-    sqz_status s = check_keys(m, step, step->with, "steps[].with");
-    if (!s) s = check_keys(m, step, step->search, "steps[].search");
+    sqz_status s = check_keys(m, c, index, "with");
+    if (!s) s = check_keys(m, c, index, "search");
     step->method_dim = -1;
     if (!s && step->n_methods > 1) {
         step->method_dim = m->space->n_dims;
@@ -295,7 +300,7 @@ sqz_status space_build(const config *c, const catalogue *cat, const cJSON *spec,
         step->rules = json_get(item, "rules");
         status = step_methods(&m, cat, spec, json_str(item, "use", ""), step);
         s->n_steps++;
-        if (!status) status = step_dims(&m, s->n_steps - 1);
+        if (!status) status = step_dims(&m, c, s->n_steps - 1);
     }
     if (status) {
         space_free(s);

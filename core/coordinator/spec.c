@@ -215,11 +215,41 @@ static sqz_status metric_by_rows(builder *b, const char **metric)
     return SQZ_OK;
 }
 
+/* A path, so no name of a data set to guess by. */
+static int is_path(const char *source)
+{
+    static const char *const endings[] = {".jsonl", ".json",    ".csv", ".tsv",
+                                          ".txt",   ".parquet", ".gz",  ".zst"};
+    const char *equals = strchr(source, '=');
+    if (equals) source = equals + 1;
+    size_t n = strlen(source);
+    int is = *source == '/' || *source == '.' || *source == '~';
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        size_t k = strlen(endings[i]);
+        is |= n > k && !strcmp(source + n - k, endings[i]);
+    }
+    return is;
+}
+
+static sqz_status check_there(builder *b, const char *source, int is_read)
+{
+    char *path = dataset_path(source);
+    int missing = !path && !is_read && is_path(source);
+    free(path);
+    return missing ? err_set(b->err, ERR_MODEL, "data set \"%s\": no such file or folder", source)
+                   : SQZ_OK;
+}
+
 static sqz_status infer_data(builder *b)
 {
-    const config_dataset *primary = &b->config->datasets[0];
-    const char *goal = spec_dataset_goal(primary->name), *metric;
-    sqz_status s = metric_by_rows(b, &metric);
+    const config *c = b->config;
+    const char *goal = spec_dataset_goal(c->datasets[0].name), *metric;
+    sqz_status s = SQZ_OK;
+    for (int i = 0; i < c->n_datasets && !s; i++)
+        s = check_there(b, c->datasets[i].source, c->datasets[i].reader != NULL);
+    if (!s && c->calibration && !strpbrk(c->calibration, ",@"))
+        s = check_there(b, c->calibration, c->calibration_reader != NULL);
+    if (!s) s = metric_by_rows(b, &metric);
     if (s) return s;
     if (!strcmp(goal, "unknown") && metric) {
         goal = strcmp(metric, "perplexity") ? "reasoning" : "language";

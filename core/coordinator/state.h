@@ -59,6 +59,7 @@ struct run {
     char *search_log;
     cJSON *told;          /* finished points that it is told with the next question */
     char *search_failure; /* why it is asked no more */
+    int search_replaced;  /* another one proposed recorded points: they are taken, not asked for */
 
     journal *journal;
     const cJSON **replay; /* [n_replay] records still to be taken, in order */
@@ -131,6 +132,9 @@ sqz_status searcher_open(run *, sqz_error *err);
 /* SQZ_SEARCH_EXHAUSTED when nothing is left, and when the search failed (search_failure then); an
  * error in a replay, whose question was answered before.  JOB_CANCELLED when the user was faster. */
 sqz_status searcher_ask(run *, double *x, char *why, size_t why_bytes, sqz_error *err);
+/* The point of a recorded proposal. */
+sqz_status searcher_recorded(const run *, const cJSON *record, double *x, char *why,
+                             size_t why_bytes, sqz_error *err);
 void searcher_tell(run *, const trial *);
 void searcher_close(run *);
 const agent_info *searcher_find(const config *, const catalogue *, sqz_error *err);

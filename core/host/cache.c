@@ -132,7 +132,13 @@ static cJSON *table_put(table *t, const file_identity *id)
 const char *cache_denied(scan_cache *c, file_identity *id)
 {
     cJSON *entry = table_find(&c->denied, id);
-    return entry ? json_str(entry, "why", "no reason is recorded") : NULL;
+    if (!entry || json_bool(entry, "slow", 0)) return NULL;
+    return json_str(entry, "why", "no reason is recorded");
+}
+
+int cache_was_slow(scan_cache *c, file_identity *id)
+{
+    return json_bool(table_find(&c->denied, id), "slow", 0);
 }
 
 const cJSON *cache_description(scan_cache *c, file_identity *id)
@@ -143,13 +149,19 @@ const cJSON *cache_description(scan_cache *c, file_identity *id)
 
 void cache_put(scan_cache *c, const file_identity *id, const cJSON *description)
 {
+    if (json_get(c->denied.files, id->path)) { /* of a scan that was slow */
+        cJSON_DeleteItemFromObjectCaseSensitive(c->denied.files, id->path);
+        c->denied.changed = 1;
+    }
     cJSON_AddItemToObject(table_put(&c->described, id), "description",
                           cJSON_Duplicate(description, 1));
 }
 
-void cache_deny(scan_cache *c, const file_identity *id, const char *why)
+void cache_deny(scan_cache *c, const file_identity *id, const char *why, int for_good)
 {
-    cJSON_AddStringToObject(table_put(&c->denied, id), "why", why);
+    cJSON *entry = table_put(&c->denied, id);
+    cJSON_AddStringToObject(entry, "why", why);
+    if (!for_good) cJSON_AddTrueToObject(entry, "slow");
 }
 
 const char *cache_denied_path(const scan_cache *c)

@@ -1,8 +1,9 @@
 /* cache.h - what earlier scans found, so that a plugin file is opened once and not at every start.
  *
- * plugins.json holds descriptions, denied.json the files whose scan crashed or hung.  Both are keyed
- * by path and size, then times or, when those differ, SHA-256; both are dropped when the program
- * itself changes.  Losing them costs a scan, so trouble in writing them is not reported. */
+ * plugins.json holds descriptions, denied.json the files whose scan crashed, hung twice, or took
+ * too long once, which may be the machine's fault.  Both are keyed by path and size, then times or,
+ * when those differ, SHA-256; both are dropped when the program itself changes.  Losing them costs
+ * a scan, so trouble in writing them is not reported. */
 #ifndef SQZ_CORE_HOST_CACHE_H
 #define SQZ_CORE_HOST_CACHE_H
 #include "error/error.h"
@@ -28,6 +29,9 @@ const char *cache_denied(scan_cache *, file_identity *id);
 /* The description of the unchanged file, or NULL; id->digest is then filled.  Borrowed. */
 const cJSON *cache_description(scan_cache *, file_identity *id);
 void cache_put(scan_cache *, const file_identity *, const cJSON *description);
-void cache_deny(scan_cache *, const file_identity *, const char *why);
+/* for_good 0: a scan that took too long; the file is opened once more. */
+void cache_deny(scan_cache *, const file_identity *, const char *why, int for_good);
+/* Did an earlier scan of the file take too long? */
+int cache_was_slow(scan_cache *, file_identity *id);
 const char *cache_denied_path(const scan_cache *); /* where the deny list is kept, for messages */
 #endif

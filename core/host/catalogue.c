@@ -197,14 +197,17 @@ static sqz_status scan(catalogue *c, file_identity *id, sqz_error *err)
 {
     plugin_stamp stamp;
     cJSON *description = NULL;
-    int deny = 0;
+    scan_fault fault = SCAN_REFUSED;
     double timeout = c->options->scan_timeout_s > 0 ? c->options->scan_timeout_s : 10;
+    int again = cache_was_slow(c->cache, id);
+    if (again) timeout *= 2;
     sqz_status status = stamp_read(id->path, &stamp, err);
     if (!status) status = stamp_accept(&stamp, id->path, err);
     if (!status && !*id->digest) status = sha256_file(id->path, id->digest, err);
-    if (!status) status = scan_file(id->path, timeout, &description, &deny, err);
+    if (!status) status = scan_file(id->path, timeout, &description, &fault, err);
     if (status) {
-        if (deny) cache_deny(c->cache, id, err->text);
+        if (fault != SCAN_REFUSED)
+            cache_deny(c->cache, id, err->text, fault == SCAN_CRASHED || again);
         return status;
     }
     cache_put(c->cache, id, description);

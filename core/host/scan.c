@@ -212,7 +212,7 @@ static sqz_status read_description(const child *c, const char *file, cJSON **out
 }
 
 static sqz_status judge(child *c, const char *file, double timeout_s, int wait_status,
-                        int timed_out, cJSON **out, int *deny, sqz_error *err)
+                        int timed_out, cJSON **out, scan_fault *fault, sqz_error *err)
 {
     const char *words = last_words(c), *colon = *words ? ": " : "";
     if (c->lost) return err_set(err, SQZ_E_NOMEM, "%s: no memory for its description", file);
@@ -221,7 +221,7 @@ static sqz_status judge(child *c, const char *file, double timeout_s, int wait_s
                        "%s: not scanned: the program that SQZ_EXE or /proc/self/exe names does not "
                        "answer --scan-plugin%s%s",
                        file, colon, words);
-    *deny = 1;
+    *fault = timed_out ? SCAN_TIMED_OUT : SCAN_CRASHED;
     if (timed_out)
         return err_set(err, ERR_PLUGIN, "%s: did not finish being scanned within %g s", file,
                        timeout_s);
@@ -232,15 +232,16 @@ static sqz_status judge(child *c, const char *file, double timeout_s, int wait_s
         return err_set(err, ERR_PLUGIN,
                        "%s: ended the process (exit status %d) before it was described%s%s", file,
                        WEXITSTATUS(wait_status), colon, words);
-    *deny = 0;
+    *fault = SCAN_REFUSED;
     return read_description(c, file, out, err);
 }
 
-sqz_status scan_file(const char *file, double timeout_s, cJSON **out, int *deny, sqz_error *err)
+sqz_status scan_file(const char *file, double timeout_s, cJSON **out, scan_fault *fault,
+                     sqz_error *err)
 {
     child c = {.fd = {-1, -1}};
     int timed_out = 0;
-    *deny = 0;
+    *fault = SCAN_REFUSED;
     if (getenv(SCANNING))
         return err_set(
             err, SQZ_E_INTERNAL,
@@ -253,7 +254,7 @@ sqz_status scan_file(const char *file, double timeout_s, cJSON **out, int *deny,
     free(program);
     if (status) return status;
     int wait_status = collect(&c, timeout_s, &timed_out);
-    status = judge(&c, file, timeout_s, wait_status, timed_out, out, deny, err);
+    status = judge(&c, file, timeout_s, wait_status, timed_out, out, fault, err);
     free(c.text[0]);
     free(c.text[1]);
     return status;

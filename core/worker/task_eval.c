@@ -113,6 +113,12 @@ static sqz_status ev_score_windows(const sqz_eval *e, const int32_t *ids, int64_
 {
     eval_run *r = e->impl;
     sqz_error er = {0};
+    int64_t context = r->subject->config.context;
+    if (window > context && !r->scored_tokens)
+        job_log(r->job, SQZ_LOG_WARN,
+                "%s: windows of %lld tokens are longer than the model's context of %lld; beyond it "
+                "the model extrapolates",
+                r->data->path, (long long)window, (long long)context);
     r->scored_tokens += n * window;
     return relay(r, model_score_windows(r->model, ids, n, window, logprob, NULL, &er), &er);
 }

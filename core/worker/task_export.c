@@ -307,9 +307,12 @@ static sqz_status plan_export(job_state *s, subject *subj, const char *name, sqz
     return st;
 }
 
-int64_t export_bytes(job_state *s, subject *subj, const char *format)
+sqz_status export_fits(job_state *s, subject *subj, const char *format, int64_t *bytes,
+                       sqz_error *err)
 {
-    return plan_export(s, subj, format, NULL) ? 0 : s->plan.bytes;
+    sqz_status st = plan_export(s, subj, format, err);
+    *bytes = st ? 0 : s->plan.bytes;
+    return st;
 }
 
 /* ---- load-back

@@ -1,10 +1,10 @@
 /* task_steps.c - the walk: applies the steps of a strategy to the model, one linear at a time.
  *
  * {"task":"steps","calibration":{see
- * calibrate.c},"steps":[{"use","with","rules":[{"match","skip"|"with"}]}],"format"} Weights are
- * streamed block by block; statistics come from statistics.c; results become objects of the
- * registry and one artifact per step.  A step whose key exists is not run again. Rules: `match` is
- * a shell pattern over module names ("model.layers.0.*", "*.down_proj") or roles
+ * calibrate.c},"steps":[{"use","with","rules":[{"match","skip"|"with"}]}],"format","must_export"}
+ * Weights are streamed block by block; statistics come from statistics.c; results become objects of
+ * the registry and one artifact per step.  A step whose key exists is not run again. Rules: `match`
+ * is a shell pattern over module names ("model.layers.0.*", "*.down_proj") or roles
  * ("down"); the last match wins; skip leaves the module as it is, with overrides parameters. */
 #include "quant/affine.h"
 #include "io/disk.h"
@@ -608,7 +608,11 @@ static sqz_status summarise(job_state *s, const cJSON *task, cJSON *result, sqz_
         }
     }
     if (!st) {
-        int64_t in_format = export_bytes(s, subj, json_str(task, "format", NULL));
+        int64_t in_format;
+        sqz_error why = {0};
+        sqz_status fits = export_fits(s, subj, json_str(task, "format", NULL), &in_format, &why);
+        if (fits && json_bool(task, "must_export", 0))
+            st = err_set(err, fits, "cannot be exported: %s", why.text);
         cJSON_AddStringToObject(result, "artifact", s->artifact);
         json_add_num(result, "effective_bits_per_weight", bits / weights);
         json_add_num(

@@ -42,9 +42,9 @@ sqz_status task_bench(job_state *, const cJSON *task, cJSON *result, sqz_error *
 sqz_status task_generate(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
 sqz_status task_export(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
 sqz_status task_convert(job_state *, const cJSON *task, cJSON *result, sqz_error *err);
-/* Bytes of all tensors the format would write for the current artifact; 0 when it cannot hold it.
- * format NULL = the best one. */
-int64_t export_bytes(job_state *, subject *, const char *format);
+/* Bytes of all tensors the format would write for the current artifact; 0 and the format's reason
+ * when it cannot hold it.  format NULL = the best one. */
+sqz_status export_fits(job_state *, subject *, const char *format, int64_t *bytes, sqz_error *err);
 
 /* ---- calibrate.c: the windows that methods are calibrated on, from the data or the registry ----
  */

@@ -9,7 +9,8 @@
  *             "artifact":digest or absent,"tasks":[TASK,...],
  *             "memory_limit":bytes of worker_limits, absent without one}
  * TASK is one of (see core/worker/tasks/):
- *   {"task":"steps","calibration":{...},"steps":[{"use","with","rules"}]}    -> an artifact; later tasks use it
+ *   {"task":"steps","calibration":{...},"steps":[{"use","with","rules"}],"must_export"}
+ *       -> an artifact, which later tasks use; must_export: unsupported when no format can hold it
  *   {"task":"eval","evals":[{"name","dataset","limit","window","use","with"}],"kl":{...}}
  *   {"task":"generate","prompts":[],"datasets":[],"count","max_new_tokens","rounds","samples","score":[]}
  *   {"task":"bench","prompt_tokens","new_tokens","repeats"}

@@ -291,6 +291,32 @@ START_TEST(hanging_scan_is_killed)
 }
 END_TEST
 
+/* A busy machine makes scans late, too: a second try has twice the time, only a third is none. */
+START_TEST(slow_scan_has_a_second_try)
+{
+    static const char *const said[] = {"within 0.2 s", "within 0.4 s", "not opened again"};
+    char *dir = place("hang_in_constructor", "p", "x"), *path = path_format("%s/x.so", dir);
+    char *good = path_format("%s/witness.so", BAD_DIR);
+    const char *file, *why;
+    for (int i = 0; i < 3; i++) {
+        catalogue *c = open_with((catalogue_options){
+            .paths = (const char *const *)&dir, .n_paths = 1, .scan_timeout_s = 0.2});
+        ck_assert_int_eq(catalogue_problems(c), 1);
+        catalogue_problem(c, 0, &file, &why);
+        says(why, said[i]);
+        if (i < 2) ck_assert_ptr_null(strstr(why, "denied.json"));
+        catalogue_close(c);
+    }
+    copy(good, path);
+    catalogue *c = open_dir(dir);
+    ck_assert_int_eq(catalogue_problems(c), 0);
+    catalogue_close(c);
+    free(good);
+    free(path);
+    free(dir);
+}
+END_TEST
+
 START_TEST(a_program_that_cannot_scan_denies_nothing)
 {
     const char *file, *why;
@@ -473,6 +499,7 @@ int main(void)
     tcase_add_test(t, crash_in_scan_is_told);
     tcase_add_test(t, denied_file_is_not_opened_until_it_changes);
     tcase_add_test(t, hanging_scan_is_killed);
+    tcase_add_test(t, slow_scan_has_a_second_try);
     tcase_add_test(t, a_program_that_cannot_scan_denies_nothing);
     tcase_add_test(t, cached_description_needs_no_scan);
     tcase_add_test(t, first_found_wins_and_the_other_is_shadowed);

@@ -75,6 +75,28 @@ START_TEST(defaults_are_visible)
 }
 END_TEST
 
+/* Folders of plugins are relative to the file, those of the command line to the working directory.
+ */
+START_TEST(plugin_paths_are_resolved)
+{
+    const char *text =
+        "{\"model\":\"m\",\"dataset\":\"d\",\"plugins\":{\"path\":[\"unit\",\"/x\"]}}";
+    const config_override o[] = {{"plugins.path=.", "--set"}, {"plugins.path[0]=.", "--set"}};
+    sqz_error err = {0};
+    char *here = realpath(".", NULL);
+    for (int i = 0; i < 3; i++) {
+        config *c = NULL;
+        ck_assert_msg(!config_parse(text, (int64_t)strlen(text), "test", SQZ_SOURCE_DIR "/tests",
+                                    i ? &o[i - 1] : NULL, i > 0, &c, &err),
+                      "%s", err.text);
+        ck_assert_str_eq(c->plugin_paths[0], i ? here : SQZ_SOURCE_DIR "/tests/unit");
+        if (i != 1) ck_assert_str_eq(c->plugin_paths[1], "/x");
+        config_free(c);
+    }
+    free(here);
+}
+END_TEST
+
 START_TEST(short_and_long_forms_agree)
 {
     config *a =
@@ -246,6 +268,7 @@ int main(void)
     TCase *t = tcase_create("config");
     tcase_add_test(t, schema_is_shipped);
     tcase_add_test(t, defaults_are_visible);
+    tcase_add_test(t, plugin_paths_are_resolved);
     tcase_add_test(t, short_and_long_forms_agree);
     tcase_add_test(t, messages_name_the_place);
     tcase_add_test(t, overrides_are_typed);

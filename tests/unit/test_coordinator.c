@@ -94,6 +94,8 @@ static cJSON *evaluate(const cJSON *task, const cJSON *steps, const char *dir)
         cJSON_AddNumberToObject(r, is_text ? "perplexity_stderr" : "exact_match_stderr",
                                 sqrt(mean * fabs(1 - mean) / (double)n));
         cJSON_AddNumberToObject(r, "n", (double)n);
+        cJSON_AddStringToObject(r, "evaluation",
+                                is_text ? "org.sqz.perplexity" : "org.sqz.exact_match");
         cJSON_AddStringToObject(r, "primary", is_text ? "perplexity" : "exact_match");
         cJSON_AddBoolToObject(r, "higher_is_better", !is_text);
         cJSON_AddStringToObject(items, name, path);
@@ -742,6 +744,135 @@ START_TEST(resume_after_cancel)
 }
 END_TEST
 
+/* The first `lines` records of a journal, as if plugin `id` had been another build then, and as if
+ * the configuration had asked for `search`. */
+static void rewrite(const char *from, const char *to, int64_t lines, const char *id,
+                    const char *search)
+{
+    char *source = path_format("%s/journal.jsonl", from);
+    char *target = path_format("%s/journal.jsonl", to);
+    journal *in = NULL, *out = NULL;
+    sqz_error err = {0};
+    ck_assert_int_eq(dir_make(to, &err), SQZ_OK);
+    ck_assert_int_eq(journal_read(source, &in, &err), SQZ_OK);
+    ck_assert_int_eq(journal_open(target, &out, NULL, &err), SQZ_OK);
+    for (int64_t i = 0; i < lines; i++) {
+        cJSON *record = cJSON_Duplicate(journal_record(in, i), 1);
+        cJSON_DeleteItemFromObjectCaseSensitive(record, "seq");
+        cJSON_DeleteItemFromObjectCaseSensitive(record, "crc");
+        cJSON *plugins_then = json_get(json_get(record, "fingerprint"), "plugins");
+        cJSON *use = json_get(json_get(record, "config"), "search");
+        if (plugins_then && id)
+            ck_assert(cJSON_ReplaceItemInObjectCaseSensitive(plugins_then, id,
+                                                             cJSON_CreateString("sha256:00")));
+        if (use && search)
+            ck_assert(
+                cJSON_ReplaceItemInObjectCaseSensitive(use, "use", cJSON_CreateString(search)));
+        ck_assert_int_eq(journal_append(out, record, &err), SQZ_OK);
+    }
+    journal_close(in);
+    journal_close(out);
+    free(source);
+    free(target);
+}
+
+static int told_of_change;
+
+static void note_change(void *ctx, const run_event *e)
+{
+    (void)ctx;
+    told_of_change += e->kind == RUN_EVENT_LOG && strstr(e->text, "has changed since") != NULL;
+}
+
+/* A plugin that made recorded results must be the same; any other may be repaired, and a repaired
+ * search goes on from the recorded points, in later sessions, too. */
+START_TEST(resume_with_other_plugins)
+{
+    static const struct {
+        const char *id, *search;
+        sqz_status status;
+        int told;
+    } cases[] = {
+        {"org.sqz.gptq", NULL, ERR_CONFLICT, 0}, {"org.sqz.perplexity", NULL, ERR_CONFLICT, 0},
+        {"org.sqz.cpu", NULL, ERR_CONFLICT, 0},  {"org.sqz.format.gptq", NULL, SQZ_OK, 1},
+        {"org.sqz.jsonl", NULL, SQZ_OK, 1},      {"org.sqz.multiple_choice", NULL, SQZ_OK, 1},
+        {"org.sqz.grid", "grid", SQZ_OK, 1}};
+    fake f = {.seconds = 1};
+    sqz_error err = {0};
+    run *r;
+    const char *extra = "\"budget\":{\"trials\":9},\"search\":{\"use\":\"nsga2\"}";
+    ck_assert_int_eq(whole_run(extra, "plugins-whole", &f, &r, &err), SQZ_OK);
+    char *whole = folder("plugins-whole");
+    run_close(r);
+    journal *j = NULL;
+    char *path = path_format("%s/journal.jsonl", whole);
+    ck_assert_int_eq(journal_read(path, &j, &err), SQZ_OK);
+    int64_t keep = journal_length(j) * 3 / 4;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *name = path_format("plugins-%zu", i), *dir = folder(name);
+        rewrite(whole, dir, keep, cases[i].id, cases[i].search);
+        for (int session = 0; session < 2; session++) {
+            fake g = {.seconds = 1, .cancel_after = cases[i].search && !session ? 2 : 0};
+            seen s = {0};
+            run_options o = options_for(NULL, NULL, &g, &s);
+            o.observer = note_change;
+            told_of_change = 0;
+            sqz_status status = run_resume(dir, &o, &r, &err);
+            ck_assert_msg(status == cases[i].status, "%s: %d %s", cases[i].id, status, err.text);
+            if (status) {
+                ck_assert(strstr(err.text, cases[i].id) != NULL);
+                break;
+            }
+            ck_assert_int_eq(told_of_change, cases[i].told);
+            g.run = r;
+            status = drive(r, &err);
+            ck_assert_msg(status == (g.cancel_after ? SQZ_E_CANCELLED : SQZ_OK), "%s: %d %s",
+                          cases[i].id, status, err.text);
+            ck_assert(g.cancel_after || run_trial_count(r) == 9);
+            run_close(r);
+        }
+        free(dir);
+        free(name);
+    }
+    /* the same search under another name is no repaired one: its answers are compared */
+    char *dir = folder("plugins-swapped");
+    rewrite(whole, dir, keep, NULL, "grid");
+    run_options o = options_for(NULL, NULL, &f, NULL);
+    o.observer = NULL;
+    ck_assert_int_eq(run_resume(dir, &o, &r, &err), SQZ_OK);
+    ck_assert_int_eq(drive(r, &err), ERR_CONFLICT);
+    run_close(r);
+    journal_close(j);
+    free(path);
+    free(dir);
+    free(whole);
+}
+END_TEST
+
+START_TEST(recorded_config)
+{
+    sqz_error err = {0};
+    run *r;
+    config *c = NULL;
+    fake f = {.seconds = 1};
+    char *extra = path_format("\"budget\":{\"trials\":1},\"plugins\":{\"path\":[\"%s\"],"
+                              "\"deny\":[\"rtn\"]}",
+                              root);
+    ck_assert_int_eq(whole_run(extra, "recorded", &f, &r, &err), SQZ_OK);
+    run_close(r);
+    char *dir = folder("recorded"), *nothing = folder("recorded-nothing");
+    ck_assert_int_eq(run_recorded_config(dir, &c, &err), SQZ_OK);
+    ck_assert_int_eq(c->n_plugin_paths, 1);
+    ck_assert_str_eq(c->plugin_paths[0], root);
+    ck_assert_str_eq(c->plugin_deny[0], "rtn");
+    config_free(c);
+    ck_assert_int_ne(run_recorded_config(nothing, &c, &err), SQZ_OK);
+    free(nothing);
+    free(extra);
+    free(dir);
+}
+END_TEST
+
 START_TEST(conflicts)
 {
     sqz_error err = {0};
@@ -784,6 +915,9 @@ START_TEST(refusals)
          "did you mean \"bits\""},
         {"\"steps\":[{\"use\":\"auto\",\"search\":{\"bits\":[4,5]}}]", ERR_USAGE, "bits"},
         {"\"search\":\"nosuch\"", ERR_USAGE, "nosuch"},
+        {"\"search\":{\"use\":\"nsga2\",\"with\":{\"popul\":3}}", ERR_USAGE, "popul"},
+        {"\"export\":[{\"format\":\"nosuch\"}]", ERR_USAGE, "nosuch"},
+        {"\"hardware\":\"nosuch\"", ERR_USAGE, "nosuch"},
         {"\"target\":\"a100\"", ERR_USAGE, "a100"},
         {"\"tracker\":\"nosuch\"", ERR_USAGE, "nosuch"},
         {"\"budget\":{\"gpu_hours\":1}", ERR_USAGE, "gpu_hours"},
@@ -868,6 +1002,8 @@ int main(void)
     tcase_add_test(t, stops);
     tcase_add_test(t, resume_at_every_record);
     tcase_add_test(t, resume_after_cancel);
+    tcase_add_test(t, resume_with_other_plugins);
+    tcase_add_test(t, recorded_config);
     tcase_add_test(t, conflicts);
     tcase_add_test(t, refusals);
     tcase_add_test(t, plan_without_running);

@@ -48,6 +48,7 @@ typedef struct draft {
     id_list ids;
     int32_t *lengths; /* [windows], or NULL: all are seq_len */
     int64_t windows, wanted, wanted_tokens, left_out, passed_over;
+    int64_t found; /* PACK_CONCAT: tokens of the stream before it was cut */
 } draft;
 
 static void draft_free(draft *f)
@@ -79,6 +80,7 @@ static sqz_status cut_stream(draft *f, sqz_error *err)
     sqz_status st = documents_stream(f->data, f->tokenizer, o->frame, f->skip, limit, &f->ids, err);
     if (st != SQZ_OK) return st;
     int64_t windows = f->ids.n / o->seq_len;
+    f->found = f->ids.n;
     f->windows = windows < f->wanted ? windows : f->wanted;
     if (o->shuffle) draw_windows(f->ids.at, windows, f->windows, o->seq_len, o->seed);
     f->ids.n = f->windows * o->seq_len;
@@ -164,7 +166,7 @@ static sqz_status make_draft(draft *f, sqz_error *err)
                      "%s: %lld calibration tokens are less than one window of %lld (%lld rows left "
                      "out because they are evaluated too, %lld shorter than a window); use a "
                      "shorter --seq-len or more data",
-                     f->data->path, (long long)f->ids.n, (long long)o->seq_len,
+                     f->data->path, (long long)f->found, (long long)o->seq_len,
                      (long long)f->left_out, (long long)f->passed_over);
     return st;
 }

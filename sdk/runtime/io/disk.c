@@ -34,8 +34,12 @@ void disk_amount(double bytes, char out[32])
 {
     if (bytes >= 1e9)
         snprintf(out, 32, "%.1f GB", bytes / 1e9);
-    else
+    else if (bytes >= 1e7)
         snprintf(out, 32, "%.0f MB", bytes / 1e6);
+    else if (bytes >= 1e5)
+        snprintf(out, 32, "%.1f MB", bytes / 1e6);
+    else
+        snprintf(out, 32, "%.0f bytes", bytes);
 }
 
 char *disk_refusal(const char *what, double need, const char *path, int64_t free_bytes,

@@ -7,7 +7,7 @@
 
 /* Bytes that this user may still write below path (of its nearest existing parent); -1 = unknown. */
 int64_t disk_free(const char *path);
-/* "5.1 GB", "820 MB" */
+/* "5.1 GB", "820 MB", "3.6 MB", "1024 bytes" */
 void disk_amount(double bytes, char out[32]);
 /* NULL when `need` bytes fit into `free_bytes` (-1 = unknown: they fit) with a little to spare,
  * else "WHAT needs about 5.1 GB in PATH, 3.0 GB are free; REMEDY"; malloc'd. */
