@@ -311,6 +311,18 @@ static const cJSON *worst_layer(const facts *f, double *share)
     return worst;
 }
 
+/* ".self_attn.v_proj" of "model.layers.0.self_attn.v_proj": the same linear of every block, because
+ * formats name what stays dense by suffix. */
+static const char *below_block(const char *name)
+{
+    const char *below = name;
+    for (const char *dot = strchr(name, '.'); dot; dot = strchr(dot + 1, '.')) {
+        const char *end = dot + 1 + strspn(dot + 1, "0123456789");
+        if (end > dot + 1 && *end == '.') below = end;
+    }
+    return below;
+}
+
 static void advise_export(facts *f)
 {
     const cJSON *m;
@@ -334,9 +346,10 @@ static void make_advice(facts *f)
     if (worst && share > 2.5)
         add_advice(
             f, path_format("In the smallest model %s has %.1f times the mean error. A rule that "
-                           "gives it more bits costs little: \"rules\": [{\"match\": \"%s\", "
-                           "\"with\": {\"bits\": 8}}].",
-                           json_str(worst, "name", "?"), share, json_str(worst, "name", "?")));
+                           "leaves these linears in 16 bits shows what they cost: \"rules\": "
+                           "[{\"match\": \"*%s\", \"skip\": true}].",
+                           json_str(worst, "name", "?"), share,
+                           below_block(json_str(worst, "name", "?"))));
     if (f->conservative && f->dense && quality_drop(f, metrics_of(f->conservative), &se) > 0 &&
         isfinite(se) && quality_drop(f, metrics_of(f->conservative), &se) > 1.96 * se)
         add_advice(f,
