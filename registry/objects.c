@@ -74,6 +74,13 @@ sqz_status object_check(const char *path, const char *digest, sqz_error *err)
                    digest, actual, path);
 }
 
+static void know(registry *r, const char *digest)
+{
+    pthread_mutex_lock(&r->lock);
+    digest_set_add(&r->known, digest);
+    pthread_mutex_unlock(&r->lock);
+}
+
 /* ---- writing --------------------------------------------------------------------------------- */
 
 /* Gives the finished file `temp` (same file system, synced) its name and removes the old one. */
@@ -124,8 +131,10 @@ sqz_status object_put(registry *r, const void *data, int64_t bytes, char digest[
     }
     free(temp);
     free(path);
-    if (st == SQZ_OK) memcpy(digest, name, DIGEST_TEXT);
-    return st;
+    if (st != SQZ_OK) return st;
+    know(r, name);
+    memcpy(digest, name, DIGEST_TEXT);
+    return SQZ_OK;
 }
 
 /* Hashes what it copies. */
@@ -212,8 +221,10 @@ sqz_status object_adopt(registry *r, const char *path, char digest[DIGEST_TEXT],
         if (st == SQZ_OK) unlink(path);
     }
     close(fd);
-    if (st == SQZ_OK) memcpy(digest, name, DIGEST_TEXT);
-    return st;
+    if (st != SQZ_OK) return st;
+    know(r, name);
+    memcpy(digest, name, DIGEST_TEXT);
+    return SQZ_OK;
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -235,6 +246,17 @@ sqz_status object_verify(const registry *r, const char *digest, sqz_error *err)
     if (st != SQZ_OK) return st;
     st = object_check(path, digest, err);
     free(path);
+    return st;
+}
+
+sqz_status object_checked(registry *r, const char *digest, sqz_error *err)
+{
+    pthread_mutex_lock(&r->lock);
+    int known = digest_set_has(&r->known, digest);
+    pthread_mutex_unlock(&r->lock);
+    if (known) return SQZ_OK;
+    sqz_status st = object_verify(r, digest, err);
+    if (st == SQZ_OK) know(r, digest);
     return st;
 }
 

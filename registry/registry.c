@@ -55,6 +55,7 @@ void registry_close(registry *r)
 {
     if (!r) return;
     sqlite3_close(r->db);
+    digest_set_free(&r->known);
     pthread_mutex_destroy(&r->lock);
     free(r->dir);
     free(r);

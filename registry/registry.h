@@ -39,6 +39,8 @@ void object_forget(const char *dir, pid_t pid);
 char *object_path(const registry *, const char *digest);
 /* Re-hash; ERR_STORAGE naming the object when it is corrupt or absent. */
 sqz_status object_verify(const registry *, const char *digest, sqz_error *err);
+/* The same before the first use, and at once for what this handle wrote or has hashed. */
+sqz_status object_checked(registry *, const char *digest, sqz_error *err);
 sqz_status object_read(const registry *, const char *digest, char **data, int64_t *bytes,
                        sqz_error *err); /* verified */
 

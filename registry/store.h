@@ -6,17 +6,6 @@
 #include <sqlite3.h>
 #include <sys/stat.h>
 
-struct registry {
-    char *dir;
-    pthread_mutex_t lock; /* around opening the database */
-    sqlite3 *db;          /* opened when first used: most workers only need objects */
-};
-
-/* The open database. */
-sqz_status registry_db(registry *, sqlite3 **db, sqz_error *err);
-/* Describes the last failure of db. */
-sqz_status db_error(const registry *, sqlite3 *db, const char *doing, sqz_error *err);
-
 /* ---- a set of digests ------------------------------------------------------------------------ */
 typedef struct digest_set {
     char (*slots)[DIGEST_TEXT]; /* [room]; "" = free */
@@ -27,6 +16,19 @@ int digest_set_has(const digest_set *, const char *digest);
 void digest_set_free(digest_set *);
 /* Adds every string of the tree that is a digest. */
 void digest_set_collect(digest_set *, const cJSON *);
+
+/* ---- the registry ---------------------------------------------------------------------------- */
+struct registry {
+    char *dir;
+    pthread_mutex_t lock; /* around opening the database, and around `known` */
+    sqlite3 *db;          /* opened when first used: most workers only need objects */
+    digest_set known;     /* objects that this handle wrote or hashed */
+};
+
+/* The open database. */
+sqz_status registry_db(registry *, sqlite3 **db, sqz_error *err);
+/* Describes the last failure of db. */
+sqz_status db_error(const registry *, sqlite3 *db, const char *doing, sqz_error *err);
 
 /* ---- files ----------------------------------------------------------------------------------- */
 char *object_location(const registry *, const char *digest); /* whether or not it is there */

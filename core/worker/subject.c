@@ -127,9 +127,9 @@ static sqz_status open_object(forms *f, const held_form *h, held_object **out, s
             h->module, h->object, registry_dir(f->registry));
     held_object **grown = realloc(f->open, (size_t)(f->n_open + 1) * sizeof *grown);
     held_object *o = calloc(1, sizeof *o);
-    sqz_status st = SQZ_OK;
+    sqz_status st = object_checked(f->registry, h->object, err);
     if (grown) f->open = grown;
-    if (!grown || !o)
+    if (!st && (!grown || !o))
         st = err_set(err, SQZ_E_NOMEM, "%s: no memory to open object %s", h->module, h->object);
     if (!st) st = st_open(path, &o->file, err);
     free(path);
@@ -417,6 +417,15 @@ sqz_status subject_compute(const char *word, const backend *b, const model_confi
     return SQZ_OK;
 }
 
+static sqz_status parse_config(subject *s, sqz_error *err)
+{
+    const char *model = s->options.model;
+    char *name = path_format(path_is_dir(model) ? "%s/config.json" : "%s", model);
+    sqz_status st = model_config_parse(s->checkpoint->config_text, name, &s->config, err);
+    free(name);
+    return st;
+}
+
 sqz_status subject_open(const subject_options *o, subject **out, sqz_error *err)
 {
     sqz_status st = subject_check_path(o->model, err);
@@ -425,7 +434,7 @@ sqz_status subject_open(const subject_options *o, subject **out, sqz_error *err)
     if (!s) return err_set(err, SQZ_E_NOMEM, "no memory to open %s", o->model);
     s->options = *o;
     st = checkpoint_open(o->model, &s->checkpoint, err);
-    if (!st) st = model_config_parse(s->checkpoint->config_text, o->model, &s->config, err);
+    if (!st) st = parse_config(s, err);
     if (!st) model_config_bind(&s->config, s->checkpoint);
     if (!st) st = subject_compute(o->compute, o->backend, &s->config, &s->compute, err);
     if (!st && o->artifact)

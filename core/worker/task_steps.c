@@ -459,22 +459,28 @@ static sqz_status run_method(step_run *r, cJSON *record, char digest[DIGEST_TEXT
     return SQZ_OK;
 }
 
-/* A finished step with the same key, still whole in the registry. */
+/* A finished step with the same key, every byte of it still whole in the registry. */
 static cJSON *reuse(step_run *r, const char *key)
 {
-    cJSON *found = action_get(r->job->registry, key);
+    registry *from = r->job->registry;
+    cJSON *found = action_get(from, key);
     if (!found) return NULL;
-    cJSON *manifest = artifact_manifest(r->job->registry, json_str(found, "artifact", ""), NULL);
+    sqz_error why = {0};
+    cJSON *manifest = artifact_manifest(from, json_str(found, "artifact", ""), NULL);
     const cJSON *t;
     int whole = manifest != NULL;
     cJSON_ArrayForEach(t, json_get(manifest, "tensors"))
     {
-        char *path = object_path(r->job->registry, json_str(t, "object", ""));
-        whole = whole && path;
+        const char *object = json_str(t, "object", "");
+        char *path = whole ? object_path(from, object) : NULL;
+        whole = path && !object_checked(from, object, &why);
         free(path);
     }
     cJSON_Delete(manifest);
     if (whole) return found;
+    if (why.text[0])
+        job_log(r->job, SQZ_LOG_WARN, "%s: a recorded step is done again: %s", r->info->id,
+                why.text);
     cJSON_Delete(found);
     return NULL;
 }

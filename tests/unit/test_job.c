@@ -1,11 +1,14 @@
 /* test_job.c - the tasks of a job on the bundled model, in this process: statistics computed once
  * and shared, steps reused by key, rules, evaluation, export with load-back, refusals. */
 #include "io/file.h"
+#include "registry.h"
+#include "worker/subject.h"
 #include "worker/worker.h"
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define EXAMPLE SQZ_SOURCE_DIR "/examples/tiny-arith"
 
@@ -13,7 +16,7 @@ static char store[256];
 
 /* Counts of log lines that tell whether statistics were computed or reused. */
 typedef struct counts {
-    int computed, reused, steps_reused;
+    int computed, reused, steps_reused, again;
 } counts;
 
 static void count_log(void *ctx, int level, const char *text)
@@ -23,6 +26,7 @@ static void count_log(void *ctx, int level, const char *text)
     c->computed += strstr(text, "statistics computed") != NULL;
     c->reused += strstr(text, "statistics reused") != NULL;
     c->steps_reused += strstr(text, "done before") != NULL;
+    c->again += strstr(text, "is done again") != NULL;
 }
 
 static cJSON *run_job(const char *tasks, counts *c, sqz_status *status, sqz_error *err)
@@ -139,6 +143,55 @@ START_TEST(a_step_is_done_once)
 }
 END_TEST
 
+static void damage_first_object(const char *artifact)
+{
+    registry *r = NULL;
+    sqz_error err = {0};
+    ck_assert_msg(!registry_open(store, &r, &err), "%s", err.text);
+    cJSON *manifest = artifact_manifest(r, artifact, &err);
+    ck_assert_ptr_nonnull(manifest);
+    char *path = object_path(r, json_str(json_get(manifest, "tensors")->child, "object", ""));
+    ck_assert_int_eq(chmod(path, 0644), 0);
+    FILE *f = fopen(path, "r+b");
+    ck_assert(f && !fseek(f, -5, SEEK_END) && fputs("DAMAG", f) >= 0 && !fclose(f));
+    free(path);
+    cJSON_Delete(manifest);
+    registry_close(r);
+}
+
+/* Weights of other bytes than were recorded are neither reused nor evaluated. */
+START_TEST(damaged_artifact)
+{
+    counts c = {0};
+    sqz_error err = {0};
+    sqz_status st;
+    static const char twice[] =
+        "[{\"task\":\"steps\",\"steps\":[{\"use\":\"rtn\",\"with\":{\"bits\":3}}]}]";
+    cJSON *a = run_job(twice, &c, &st, &err);
+    ck_assert_msg(st == SQZ_OK, "%s", err.text);
+    const char *artifact = json_str(task_of(a, 0), "artifact", "");
+    damage_first_object(artifact);
+    subject *s = NULL;
+    subject_options o = {.model = EXAMPLE "/model", .artifact = artifact, .compute = "fp32"};
+    ck_assert_int_eq(registry_open(store, &o.registry, &err), SQZ_OK);
+    ck_assert_int_eq(subject_open(&o, &s, &err), SQZ_OK);
+    sqz_weight w;
+    ck_assert_int_eq(subject_linear(s, "model.layers.0.self_attn.q_proj", &w, &err), -104);
+    ck_assert_ptr_nonnull(strstr(err.text, "is corrupt"));
+    subject_close(s);
+    registry_close(o.registry);
+    cJSON *b = run_job(twice, &c, &st, &err);
+    ck_assert_msg(st == SQZ_OK, "%s", err.text);
+    ck_assert_int_eq(c.steps_reused, 0);
+    ck_assert_int_eq(c.again, 1);
+    ck_assert_str_eq(json_str(task_of(b, 0), "artifact", "b"), artifact);
+    cJSON_Delete(a);
+    cJSON_Delete(run_job(twice, &c, &st, &err));
+    ck_assert_int_eq(c.steps_reused, 1);
+    cJSON_Delete(b);
+}
+END_TEST
+
 START_TEST(rules_skip_and_override)
 {
     counts c = {0};
@@ -181,6 +234,13 @@ START_TEST(mixed_bits_are_unsupported_by_the_format)
     ck_assert_int_eq(st, SQZ_E_UNSUPPORTED);
     ck_assert_str_eq(json_str(r, "state", ""), "unsupported");
     ck_assert_int_eq(path_exists(SQZ_BUILD_DIR "/tests/export_mixed"), 0);
+    cJSON_Delete(r);
+    /* a run asks before it evaluates; `sqz quantize` without an export may keep such an artifact */
+    r = run_job("[{\"task\":\"steps\",\"must_export\":true,\"steps\":[{\"use\":\"rtn\",\"with\":"
+                "{\"bits\":4},\"rules\":[{\"match\":\"q\",\"with\":{\"bits\":8}}]}]}]",
+                &c, &st, &err);
+    ck_assert_int_eq(st, SQZ_E_UNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(err.text, "cannot be exported: org.sqz.format.gptq"));
     cJSON_Delete(r);
 }
 END_TEST
@@ -305,6 +365,7 @@ int main(void)
     tcase_add_test(t, statistics_are_computed_once);
     tcase_add_test(t, true_sequential_is_of_the_quantized_prefix);
     tcase_add_test(t, a_step_is_done_once);
+    tcase_add_test(t, damaged_artifact);
     tcase_add_test(t, rules_skip_and_override);
     tcase_add_test(t, mixed_bits_are_unsupported_by_the_format);
     tcase_add_test(t, evaluate_export_and_load_back);

@@ -153,6 +153,30 @@ START_TEST(corruption_is_named_and_healed)
 }
 END_TEST
 
+/* What this handle wrote or hashed is not hashed again; another one looks for itself, once. */
+START_TEST(checked_once)
+{
+    char a[DIGEST_TEXT], missing[DIGEST_TEXT];
+    sqz_error err;
+    registry *other = NULL;
+    put("weights", a);
+    ck_assert_int_eq(registry_open(registry_dir(reg), &other, NULL), SQZ_OK);
+    ck_assert_int_eq(object_checked(other, a, NULL), SQZ_OK);
+    corrupt(a, "Weights");
+    ck_assert_int_eq(object_checked(reg, a, NULL), SQZ_OK);
+    ck_assert_int_eq(object_checked(other, a, NULL), SQZ_OK);
+    registry_close(other);
+    ck_assert_int_eq(registry_open(registry_dir(reg), &other, NULL), SQZ_OK);
+    ck_assert_int_eq(object_checked(other, a, &err), ERR_STORAGE);
+    ck_assert_ptr_nonnull(strstr(err.text, "corrupt"));
+    put("weights", a);
+    ck_assert_int_eq(object_checked(other, a, NULL), SQZ_OK);
+    sha256_buffer("nowhere", 7, missing);
+    ck_assert_int_eq(object_checked(other, missing, NULL), ERR_STORAGE);
+    registry_close(other);
+}
+END_TEST
+
 START_TEST(adopts)
 {
     char a[DIGEST_TEXT], b[DIGEST_TEXT], *temp = object_temp(reg), *data;
@@ -683,6 +707,7 @@ int main(void)
     tcase_add_test(t, digest_form);
     tcase_add_test(t, reads_what_was_put);
     tcase_add_test(t, corruption_is_named_and_healed);
+    tcase_add_test(t, checked_once);
     tcase_add_test(t, adopts);
     tcase_add_test(t, forgets_the_dead);
     tcase_add_test(t, adopts_from_another_file_system);
