@@ -24,13 +24,14 @@ int config_probe(const char *config_json)
     return yes;
 }
 
-int config_conv1d(const char *config_json)
+int config_kind(const char *config_json)
 {
     cJSON *root = config_json ? cJSON_Parse(config_json) : NULL;
     const char *type = cJSON_GetStringValue(key(root, "model_type"));
-    int yes = type && strcmp(type, "gpt2") == 0;
+    int kind = type && strcmp(type, "gpt2") == 0 ? GPTQ_CONV1D : 0;
+    if (key(root, "rope_parameters")) kind |= GPTQ_KEYS_OF_5;
     cJSON_Delete(root);
-    return yes;
+    return kind;
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */

@@ -285,7 +285,7 @@ static sqz_status put_tensors(const sqz_host *host, const sqz_export *ex, const 
 
 static int plan_kind(const sqz_export *ex, const plan *p)
 {
-    int kind = config_conv1d(ex->config_json) ? GPTQ_CONV1D : 0, plain_mlp = 0;
+    int kind = config_kind(ex->config_json), plain_mlp = 0;
     for (int i = 0; i < p->n_suffixes; i++) {
         int in_mlp = strncmp(p->suffix[i], "mlp.", 4) == 0;
         int expert = strstr(p->suffix[i], "experts.") != NULL;
@@ -315,6 +315,10 @@ static sqz_status put_config(const sqz_host *host, const sqz_export *ex, const p
     if (st == SQZ_OK)
         st = readme ? ex->text(ex, "README.md", readme)
                     : host->fail(host, SQZ_E_NOMEM, "gptq: no memory for README.md");
+    if (st == SQZ_OK && kind & GPTQ_EXPERTS)
+        host->log(host, SQZ_LOG_WARN,
+                  "transformers 5 fills quantized experts with random numbers; who loads this "
+                  "checkpoint is in its README.md");
     free(readme);
     free(config);
     free(object);

@@ -35,12 +35,13 @@ char *config_object(const sqz_host *host, int bits, int64_t group_size, int symm
 char *config_splice(const char *config_json, const char *object);
 
 /* readme.c: how to load the folder, malloc'd; subset: only some linears of a block are quantized;
- * kind: what readers must know about the modules.  EXPERTS_IN_MLP: experts named mlp.experts.N, as
- * gptqmodel 7 wants them, in every block (it leaves a dense one's linears unread). */
-enum { GPTQ_EXPERTS = 1, GPTQ_CONV1D = 2, GPTQ_EXPERTS_IN_MLP = 4 };
+ * kind: what readers must know.  EXPERTS_IN_MLP: experts named mlp.experts.N, as gptqmodel 7 wants
+ * them, in every block (it leaves a dense one's linears unread); KEYS_OF_5: config.json is spelled
+ * as transformers 5 writes it. */
+enum { GPTQ_EXPERTS = 1, GPTQ_CONV1D = 2, GPTQ_EXPERTS_IN_MLP = 4, GPTQ_KEYS_OF_5 = 8 };
 char *gptq_readme(int bits, int64_t group_size, int symmetric, int subset, int kind);
-/* Whether the source keeps its linears as Conv1D, [in, out]. */
-int config_conv1d(const char *config_json);
+/* What config.json alone says of the kind: CONV1D (its linears are kept [in, out]), KEYS_OF_5. */
+int config_kind(const char *config_json);
 
 /* export.c, import.c */
 sqz_status gptq_check(const sqz_host *host, void *self, const sqz_export *ex);

@@ -73,6 +73,11 @@ static void add_experts(page *p, int bits, int kind, int symmetric)
                      kernel);
     if (kind & GPTQ_EXPERTS_IN_MLP && symmetric)
         add_gptqmodel(p, "checked with 7.7, where it brings transformers 5");
+    if (kind & GPTQ_KEYS_OF_5)
+        add(p,
+            "Here config.json has the keys of transformers 5, which 4 does not read: name them as "
+            "4 does before (`rope_theta` out of `rope_parameters`, `num_experts` for "
+            "`num_local_experts` of qwen3_moe).\n\n");
     add(p, "Not for transformers 5 itself: it leaves the quantized experts out and fills them with "
            "random numbers, with no more than a warning.\n\n");
 }
