@@ -1097,6 +1097,29 @@ START_TEST(damaged_configs_are_survived)
 }
 END_TEST
 
+/* transformers reads both caps of a Gemma 3 and applies the one of the logits. */
+START_TEST(caps_of_families)
+{
+    static const struct {
+        const char *type;
+        double attention;
+    } families[] = {{"gemma2", 30}, {"gemma3_text", 0}};
+    for (int i = 0; i < 2; i++) {
+        model_config c;
+        sqz_error err;
+        char *text = path_format("{\"model_type\":\"%s\"," SHAPE
+                                 "\"num_key_value_heads\":2,\"attn_logit_softcapping\":30,"
+                                 "\"final_logit_softcapping\":20}",
+                                 families[i].type);
+        OK(model_config_parse(text, "c", &c, &err));
+        ck_assert_double_eq(c.attn_softcap, families[i].attention);
+        ck_assert_double_eq(c.final_softcap, 20);
+        model_config_free(&c);
+        free(text);
+    }
+}
+END_TEST
+
 START_TEST(windows_of_families)
 {
     model_config c;
@@ -1363,6 +1386,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, bad_config_is_named, 0, sizeof bad_configs / sizeof *bad_configs);
     tcase_add_test(t, damaged_configs_are_survived);
     tcase_add_test(t, windows_of_families);
+    tcase_add_test(t, caps_of_families);
     tcase_add_test(t, bad_weights_are_named);
     tcase_add_loop_test(t, streamed_equals_resident_bit_for_bit, 0, 2);
     tcase_add_loop_test(t, misaligned_tensors_are_copied, 0, 2);

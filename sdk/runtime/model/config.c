@@ -205,8 +205,10 @@ static void read_block(reader *r, const cJSON *root, model_config *c)
     }
     if (!f->soft_caps) return;
     /* null is "none", absent the class default */
-    c->attn_softcap = key_real(r, root, "attn_logit_softcapping",
-                               json_get(root, "attn_logit_softcapping") ? 0 : f->score_cap, 0, 1e6);
+    if (f->score_cap > 0) /* Gemma 3 has the key from Gemma 2, and no use for it */
+        c->attn_softcap =
+            key_real(r, root, "attn_logit_softcapping",
+                     json_get(root, "attn_logit_softcapping") ? 0 : f->score_cap, 0, 1e6);
     c->final_softcap =
         key_real(r, root, "final_logit_softcapping",
                  json_get(root, "final_logit_softcapping") ? 0 : f->logit_cap, 0, 1e6);
