@@ -42,6 +42,21 @@ static int by_kind(const void *a, const void *b)
     return d ? d : strcmp(x->id, y->id);
 }
 
+static sqz_status no_such_kind(const catalogue *cat, const char *kind, sqz_error *err)
+{
+    char known[200] = "";
+    for (int i = 0; i < catalogue_count(cat); i++) {
+        const char *have = catalogue_at(cat, i)->kind;
+        char word[40];
+        snprintf(word, sizeof word, "%.*s", (int)strcspn(have, "/"), have);
+        size_t used = strlen(known);
+        if (!strstr(known, word))
+            snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", word);
+    }
+    return err_set(err, ERR_USAGE, "no plugin of the kind \"%.40s\" was found, only of %s", kind,
+                   *known ? known : "none");
+}
+
 static sqz_status list(cli *c, sqz_error *err)
 {
     catalogue *cat;
@@ -74,10 +89,13 @@ static sqz_status list(cli *c, sqz_error *err)
         cJSON_AddStringToObject(p, "file", file);
         cJSON_AddStringToObject(p, "why", why);
         cJSON_AddItemToArray(problems, p);
-        terminal_log(SQZ_LOG_WARN, "%s: %s", file, why);
+        int named = strncmp(why, file, strlen(file)) == 0;
+        terminal_log(SQZ_LOG_WARN, "%s%s%s", named ? "" : file, named ? "" : ": ", why);
     }
+    const char *kind = cli_text(c, "kind");
+    if (kind && !cJSON_GetArraySize(plugins)) s = no_such_kind(cat, kind, err);
     catalogue_close(cat);
-    return SQZ_OK;
+    return s;
 }
 
 static int name_matches(const agent_info *a, const char *name)
@@ -86,16 +104,18 @@ static int name_matches(const agent_info *a, const char *name)
     return strcmp(a->id, name) == 0 || (dot && strcmp(dot + 1, name) == 0);
 }
 
-static const char *nearest_agent(const catalogue *cat, const char *name)
+static const char *nearest_agent(const catalogue *cat, const char *name, const char *kind)
 {
     int n = catalogue_count(cat);
     const char **names = calloc((size_t)n * 2 + 1, sizeof *names), *near = NULL;
+    int known = 0;
     for (int i = 0; names && i < n; i++) {
         const char *id = catalogue_at(cat, i)->id, *dot = strrchr(id, '.');
-        names[2 * i] = id;
-        names[2 * i + 1] = dot ? dot + 1 : id;
+        if (!kind_matches(catalogue_at(cat, i), kind)) continue;
+        names[known++] = id;
+        names[known++] = dot ? dot + 1 : id;
     }
-    if (names) near = json_nearest(name, names, 2 * n);
+    if (names) near = json_nearest(name, names, known);
     free(names);
     return near;
 }
@@ -126,9 +146,11 @@ static sqz_status info(cli *c, sqz_error *err)
     }
     cJSON_AddItemToObject(c->json, "plugins", list_json);
     if (!found) {
-        const char *near = nearest_agent(cat, name);
-        s = err_set(err, ERR_USAGE, "there is no plugin \"%s\"%s%s; `sqz plugin list` has them all",
-                    name, near ? "; did you mean " : "", near ? near : "");
+        const char *kind = cli_text(c, "kind"), *near = nearest_agent(cat, name, kind);
+        s = err_set(err, ERR_USAGE,
+                    "there is no plugin \"%s\"%s%s%s%s; `sqz plugin list` has them all", name,
+                    kind ? " of the kind " : "", kind ? kind : "", near ? "; did you mean " : "",
+                    near ? near : "");
     }
     catalogue_close(cat);
     return s;

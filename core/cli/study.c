@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- from the command line to a configuration ------------------------------------------------ */
 typedef struct overrides {
@@ -250,35 +251,81 @@ void view_event(void *ctx, const run_event *e)
 }
 
 /* ---- the front as a table -------------------------------------------------------------------- */
-static void cell_ms(const cJSON *m, const char *key, char out[32])
+enum { LABEL = 34, COLUMNS = 7, CELL = 48 };
+
+/* rank: where the terminal is too narrow, the highest go first; the reports have them all */
+static const struct {
+    const char *title; /* NULL = the name of the metric */
+    int width, rank;
+} table[COLUMNS] = {{NULL, 17, 0},     {"PERPLEXITY", 10, 4}, {"FILE", 10, 1}, {"SMALLER", 7, 3},
+                    {"MEMORY", 10, 5}, {"TTFT", 10, 6},       {"TPOT", 10, 2}};
+
+typedef struct layout {
+    int label, rank; /* columns of the label; the highest rank that is shown */
+} layout;
+
+static layout fit_table(const cJSON *members)
+{
+    layout l = {LABEL, COLUMNS - 1};
+    if (!isatty(STDOUT_FILENO)) return l;
+    int room = terminal_width(), longest = (int)strlen("dense baseline"), all = 0;
+    const cJSON *m;
+    cJSON_ArrayForEach(m, members)
+    {
+        int n = (int)strlen(json_str(m, "label", json_str(m, "strategy_id", "?")));
+        longest = n > longest ? n : longest;
+    }
+    for (int k = 0; k < COLUMNS; k++) all += table[k].width + 1;
+    if (LABEL + all <= room) return l;
+    l.label = longest < LABEL ? longest : LABEL;
+    for (; l.rank > 0 && l.label + all > room; l.rank--)
+        for (int k = 0; k < COLUMNS; k++)
+            if (table[k].rank == l.rank) all -= table[k].width + 1;
+    return l;
+}
+
+static void print_row(const cli *c, const layout *l, const char *label, char cells[COLUMNS][CELL])
+{
+    cli_say(c, "%-*.*s", l->label, l->label, label);
+    for (int k = 0; k < COLUMNS; k++) {
+        int two_bytes = strstr(cells[k], "\u00b1") != NULL;
+        if (table[k].rank <= l->rank) cli_say(c, " %*s", table[k].width + two_bytes, cells[k]);
+    }
+}
+
+static void cell_ms(const cJSON *m, const char *key, char out[CELL])
 {
     double v = json_num(m, key, NAN);
     if (isfinite(v))
-        snprintf(out, 32, "%.3g ms", v);
+        snprintf(out, CELL, "%.3g ms", v);
     else
-        snprintf(out, 32, "-");
+        snprintf(out, CELL, "-");
 }
 
-static void front_row(const cli *c, const char *label, const cJSON *m, double dense_bytes, int bold)
+static void cell_size(const cJSON *m, const char *key, char out[CELL])
 {
-    char bytes[32], memory[32], ratio[32] = "", tpot[32], ttft[32], quality[48] = "-",
-                                perplexity[32] = "-";
+    snprintf(out, CELL, "-");
+    if (json_get(m, key)) format_size(json_int(m, key, 0), out);
+}
+
+static void front_row(const cli *c, const layout *l, const char *label, const cJSON *m,
+                      double dense_bytes)
+{
+    char cells[COLUMNS][CELL] = {"-", "-"};
     double q = json_num(m, "quality", NAN), se = json_num(m, "quality_stderr", NAN),
            b = json_num(m, "bytes", NAN);
-    format_size((int64_t)(isfinite(b) ? b : 0), bytes);
-    format_size(json_int(m, "memory_bytes", 0), memory);
     if (isfinite(q) && isfinite(se))
-        snprintf(quality, sizeof quality, "%.4f \u00b1 %.4f", q, se);
+        snprintf(cells[0], CELL, "%.4f \u00b1 %.4f", q, se);
     else if (isfinite(q))
-        snprintf(quality, sizeof quality, "%.4f", q);
-    if (dense_bytes > 0 && b > 0) snprintf(ratio, sizeof ratio, "%.2fx", dense_bytes / b);
-    if (json_get(m, "perplexity"))
-        snprintf(perplexity, sizeof perplexity, "%.5g", json_num(m, "perplexity", NAN));
-    cell_ms(m, "tpot_ms", tpot);
-    cell_ms(m, "ttft_ms", ttft);
-    cli_say(c, "%s%-34.34s %17s %10s %10s %7s %10s %10s %10s%s\n",
-            bold ? term_on(stdout, TERM_BOLD) : "", label, quality, perplexity, bytes, ratio,
-            json_get(m, "memory_bytes") ? memory : "-", ttft, tpot, bold ? term_off(stdout) : "");
+        snprintf(cells[0], CELL, "%.4f", q);
+    if (json_get(m, "perplexity")) snprintf(cells[1], CELL, "%.5g", json_num(m, "perplexity", NAN));
+    cell_size(m, "bytes", cells[2]);
+    if (dense_bytes > 0 && b > 0) snprintf(cells[3], CELL, "%.2fx", dense_bytes / b);
+    cell_size(m, "memory_bytes", cells[4]);
+    cell_ms(m, "ttft_ms", cells[5]);
+    cell_ms(m, "tpot_ms", cells[6]);
+    print_row(c, l, label, cells);
+    cli_say(c, "\n");
 }
 
 void view_front(const cli *c, const cJSON *front, const cJSON *baseline)
@@ -287,14 +334,18 @@ void view_front(const cli *c, const cJSON *front, const cJSON *baseline)
     const cJSON *dense =
         json_get(front, "baseline") ? json_get(front, "baseline") : json_get(baseline, "metrics");
     double dense_bytes = json_num(dense, "bytes", 0);
+    layout l = fit_table(members);
+    char titles[COLUMNS][CELL];
     cJSON_ArrayForEach(m, members) break;
     const char *metric = json_str(dense, "quality_metric",
                                   json_str(json_get(m, "metrics"), "quality_metric", "quality"));
-    cli_say(c, "%s%-34s %17s %10s %10s %7s %10s %10s %10s%s\n", term_on(stdout, TERM_BOLD),
-            "STRATEGY", metric, "PERPLEXITY", "FILE", "SMALLER", "MEMORY", "TTFT", "TPOT",
-            term_off(stdout));
-    if (dense) front_row(c, "dense baseline", dense, 0, 0);
+    for (int k = 0; k < COLUMNS; k++)
+        snprintf(titles[k], CELL, "%s", table[k].title ? table[k].title : metric);
+    cli_say(c, "%s", term_on(stdout, TERM_BOLD));
+    print_row(c, &l, "STRATEGY", titles);
+    cli_say(c, "%s\n", term_off(stdout));
+    if (dense) front_row(c, &l, "dense baseline", dense, 0);
     cJSON_ArrayForEach(m, members)
-        front_row(c, json_str(m, "label", json_str(m, "strategy_id", "?")), json_get(m, "metrics"),
-                  dense_bytes, 0);
+        front_row(c, &l, json_str(m, "label", json_str(m, "strategy_id", "?")),
+                  json_get(m, "metrics"), dense_bytes);
 }

@@ -234,6 +234,7 @@ START_TEST(nearest)
     ck_assert_str_eq(json_nearest("groupsize", names, 4), "group_size");
     ck_assert_str_eq(json_nearest("symetric", names, 4), "symmetric");
     ck_assert_ptr_null(json_nearest("calibration", names, 4));
+    ck_assert_ptr_null(json_nearest("nope", (const char *[]){"cpu"}, 1));
     ck_assert_ptr_null(json_nearest("x", names, 4));
     ck_assert_ptr_null(json_nearest("", names, 4));
 }

@@ -35,6 +35,7 @@ void json_add_num(cJSON *object, const char *key, double value);
 
 char *json_text(const cJSON *, int pretty); /* malloc'd */
 char *json_canonical(const cJSON *);        /* malloc'd: sorted keys, no spaces */
-/* Nearest of n names within edit distance 3 (and less than the length), or NULL. */
+/* Nearest of n names within edit distance 3 (2 for up to five letters, and less than the length),
+ * or NULL. */
 const char *json_nearest(const char *name, const char *const *names, int n);
 #endif

@@ -203,6 +203,7 @@ const char *json_nearest(const char *name, const char *const *names, int n)
     size_t length = strlen(name);
     int best = 4;
     if (length > LONGEST) return NULL;
+    if (length <= 5) best = 3; /* three letters of four make any word of another */
     if ((int)length < best) best = (int)length;
     for (int i = 0; i < n; i++) {
         if (strlen(names[i]) > LONGEST) continue;
