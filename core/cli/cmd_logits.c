@@ -3,6 +3,7 @@
 #include "cli/shared.h"
 #include "cli/terminal.h"
 #include "checkpoint/safetensors.h"
+#include "io/file.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,8 @@ typedef struct batch {
 static sqz_status read_ids(const char *path, int64_t vocab, batch *out, sqz_error *err)
 {
     st_file *f;
+    if (!path_exists(path))
+        return err_set(err, ERR_MODEL, "--input-ids: %s: there is no such file", path);
     sqz_status s = st_open(path, &f, err);
     if (s) return s;
     const st_tensor *t = st_find(f, "input_ids");

@@ -62,20 +62,26 @@ static sqz_status list(cli *c, sqz_error *err)
     catalogue *cat;
     sqz_status s = cli_catalogue(c, &cat, err);
     if (s) return s;
-    int n = catalogue_count(cat);
-    const agent_info **sorted = calloc((size_t)n + 1, sizeof *sorted);
-    if (!sorted) {
+    const char *kind = cli_text(c, "kind");
+    int n = 0;
+    const agent_info **sorted = calloc((size_t)catalogue_count(cat) + 1, sizeof *sorted);
+    for (int i = 0; sorted && i < catalogue_count(cat); i++)
+        if (kind_matches(catalogue_at(cat, i), kind)) sorted[n++] = catalogue_at(cat, i);
+    if (!sorted)
+        s = err_set(err, SQZ_E_NOMEM, "no memory for the list");
+    else if (kind && !n)
+        s = no_such_kind(cat, kind, err);
+    if (s) {
+        free(sorted);
         catalogue_close(cat);
-        return err_set(err, SQZ_E_NOMEM, "no memory for the list");
+        return s;
     }
-    for (int i = 0; i < n; i++) sorted[i] = catalogue_at(cat, i);
     qsort(sorted, (size_t)n, sizeof *sorted, by_kind);
     cJSON *plugins = cJSON_AddArrayToObject(c->json, "plugins");
     cli_say(c, "%s%-12s %-26s %-9s %s%s\n", term_on(stdout, TERM_BOLD), "KIND", "ID", "VERSION",
             "WHAT IT DOES", term_off(stdout));
     for (int i = 0; i < n; i++) {
         const agent_info *a = sorted[i];
-        if (!kind_matches(a, cli_text(c, "kind"))) continue;
         cJSON_AddItemToArray(plugins, agent_json(a));
         cli_say(c, "%-12s %-26s %-9s %s%s\n", a->kind, a->id, a->version ? a->version : "",
                 a->summary ? a->summary : "", a->shadowed ? " (shadowed by another file)" : "");
@@ -92,10 +98,8 @@ static sqz_status list(cli *c, sqz_error *err)
         int named = strncmp(why, file, strlen(file)) == 0;
         terminal_log(SQZ_LOG_WARN, "%s%s%s", named ? "" : file, named ? "" : ": ", why);
     }
-    const char *kind = cli_text(c, "kind");
-    if (kind && !cJSON_GetArraySize(plugins)) s = no_such_kind(cat, kind, err);
     catalogue_close(cat);
-    return s;
+    return SQZ_OK;
 }
 
 static int name_matches(const agent_info *a, const char *name)
