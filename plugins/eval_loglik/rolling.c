@@ -73,7 +73,7 @@ static sqz_status report(const roller *r, int64_t n)
         words += w;
         bytes += b;
         char note[64];
-        snprintf(note, sizeof note, "logprobs %.9g", r->logprobs[i]);
+        snprintf(note, sizeof note, "logprobs %.12g", r->logprobs[i]);
         r->e->item(r->e, i, -r->logprobs[i] / (b > 0 ? b : 1), note);
     }
     if (!isfinite(sum) || words < 1 || bytes < 1)

@@ -16,6 +16,10 @@
 
 enum { KEYS = 256, ROWS = 36, QUERIES = 384, STEP_TOKENS = 2, SHARED = 4 };
 
+/* Terms of a score that are summed one behind the other; the exponential makes of a score's error a
+ * probability's, and scores reach hundreds. */
+enum { PARTIAL = 32 };
+
 /* ---- cache --------------------------------------------------------------------------------- */
 
 typedef struct cache {
@@ -193,19 +197,21 @@ static void tile_block(const attend_job *j, const space *s, const tile_rows *r, 
     lo = lo < 0 ? 0 : lo;
     if (hi <= lo) return;
     lo = packed ? lo / PANEL * PANEL : lo;
-    for (int64_t c = lo; packed && c < hi; c += PANEL) {
-        product one = {.a = r->q,
-                       .a_row = r->stride,
-                       .a_step = 1,
-                       .b = s->keys + c * dim,
-                       .b_step = PANEL,
-                       .steps = dim,
-                       .c = s->scores + c,
-                       .ldc = KEYS,
-                       .m = r->n,
-                       .n = least(PANEL, hi - c)};
-        j->k->multiply(&one);
-    }
+    for (int64_t c = lo; packed && c < hi; c += PANEL)
+        for (int64_t i = 0; i < dim; i += PARTIAL) {
+            product one = {.a = r->q + i,
+                           .a_row = r->stride,
+                           .a_step = 1,
+                           .b = s->keys + c * dim + i * PANEL,
+                           .b_step = PANEL,
+                           .steps = least(PARTIAL, dim - i),
+                           .c = s->scores + c,
+                           .ldc = KEYS,
+                           .m = r->n,
+                           .n = least(PANEL, hi - c),
+                           .from_c = i > 0};
+            j->k->multiply(&one);
+        }
     for (int64_t i = 0; !packed && i < r->n; i++)
         for (int64_t c = lo; c < hi; c++)
             s->scores[i * KEYS + c] =

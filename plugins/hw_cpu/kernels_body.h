@@ -20,18 +20,16 @@
 enum { MR = 6 };
 
 /* MR rows (fewer at the edge) of C times nv vectors of columns; `tail` lanes in the last vector,
- * 0 = all.  Everything but `p` and the pointers is a compile-time constant where it is called. */
+ * 0 = all.  Everything but `p` and the pointers is a compile-time constant where it is called.
+ * What C holds is added to the finished sum: as the sum's beginning, a large residual would round
+ * every term to its own last digit, the small ones to nothing. */
 VFN void tile(const product *p, const uint32_t *a, const uint32_t *b, float *c, const float *bias,
               const int mr, const int nv, int64_t tail, const int pairs)
 {
     vf acc[MR][NV], col[NV];
     const int full = tail ? nv - 1 : nv;
-    for (int i = 0; i < mr; i++) {
-        for (int j = 0; j < full; j++)
-            acc[i][j] = p->from_c ? v_load(c + i * p->ldc + j * VW) : v_zero();
-        if (tail)
-            acc[i][nv - 1] = p->from_c ? v_load_n(c + i * p->ldc + (nv - 1) * VW, tail) : v_zero();
-    }
+    for (int i = 0; i < mr; i++)
+        for (int j = 0; j < nv; j++) acc[i][j] = v_zero();
     for (int64_t k = 0; k < p->steps; k++, a += p->a_step, b += p->b_step) {
         for (int j = 0; j < full; j++) col[j] = v_load((const float *)b + j * VW);
         if (tail) col[nv - 1] = v_load_n((const float *)b + (nv - 1) * VW, tail);
@@ -46,6 +44,16 @@ VFN void tile(const product *p, const uint32_t *a, const uint32_t *b, float *c, 
         }
     }
     (void)pairs;
+    if (p->from_c) {
+        UNROLL
+        for (int i = 0; i < mr; i++) {
+            for (int j = 0; j < full; j++)
+                acc[i][j] = v_add(acc[i][j], v_load(c + i * p->ldc + j * VW));
+            if (tail)
+                acc[i][nv - 1] =
+                    v_add(acc[i][nv - 1], v_load_n(c + i * p->ldc + (nv - 1) * VW, tail));
+        }
+    }
     for (int i = 0; i < mr; i++) {
         for (int j = 0; j < full; j++)
             v_store(c + i * p->ldc + j * VW,

@@ -303,6 +303,39 @@ START_TEST(linear_dense)
 }
 END_TEST
 
+/* What is added to a large residual is a sum, not terms: each of these alone is below half a last
+ * digit of the residual and would leave it as it is. */
+START_TEST(linear_onto_a_residual)
+{
+    enum { LINES = 70, COLS = 512 };
+    static const int64_t tokens[] = {1, 13};
+    float *w = fresh(LINES * COLS), *x = fresh(13 * COLS);
+    for (int64_t i = 0; i < LINES * COLS; i++) w[i] = 1;
+    for (int64_t i = 0; i < 13 * COLS; i++) x[i] = 0x3p-13f;
+    sqz_weight weight = {sizeof weight, SQZ_F32, SQZ_FORM_DENSE, LINES, COLS, w, NULL};
+    for (int i = 0; i < 2 * n_devices; i++) {
+        int64_t n = tokens[i % 2] * LINES;
+        float *y = fresh(n);
+        for (int64_t e = 0; e < n; e++) y[e] = 8192;
+        void *packed = NULL;
+        ck_assert_int_eq(hw->pack(devices[i / 2].dev, &weight, SQZ_F32, &packed), SQZ_OK);
+        sqz_op_linear op = {.struct_size = sizeof op,
+                            .packed = packed,
+                            .compute = SQZ_F32,
+                            .tokens = tokens[i % 2],
+                            .x = mem(x),
+                            .y = mem(y),
+                            .accumulate = 1};
+        ck_assert_int_eq(hw->linear(devices[i / 2].dev, &op), SQZ_OK);
+        for (int64_t e = 0; e < n; e++) NEAR(y[e], 8192 + COLS * 0x3p-13, 0x1p-10);
+        hw->packed_free(devices[i / 2].dev, packed);
+        free(y);
+    }
+    free(w);
+    free(x);
+}
+END_TEST
+
 /* A random int-affine weight and its exact values; the arrays are heap blocks of exact size, so
  * that the address sanitizer sees a kernel that reads past them. */
 static float *random_affine(int bits, int64_t rows, int64_t cols, int64_t group, int symmetric,
@@ -1328,6 +1361,7 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {linear_dense,
+                                  linear_onto_a_residual,
                                   linear_2bit,
                                   linear_3bit,
                                   linear_4bit,

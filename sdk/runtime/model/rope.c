@@ -6,7 +6,9 @@
  * each call rotates its new tokens for the length reached so far and leaves cached keys as they
  * are.  Rows of such sequences are made anew for each batch, behind the fixed ones.
  * Where sliding layers rotate by a base of their own, they have a second table.
- * Angles are float32 products and cos/sin float32 values, as in transformers. */
+ * Frequencies, angles, cosines and sines are float32, rounded after each operation as transformers
+ * does: a last digit of a frequency is 500 of them in the angle at position 500, the same for every
+ * sequence, and adds up over a text instead of cancelling. */
 #include "model/internal.h"
 #include <math.h>
 #include <stdlib.h>
@@ -15,25 +17,31 @@
 /* ---- frequencies -------------------------------------------------------------------------------
  * d: rotated entries of a head; f_i = theta^(-2i/d); O: original context; M: context. (formats 2.2)
  */
+static float wave_base(float theta, int64_t i, int64_t d)
+{
+    return powf(theta, (float)(2 * i) / (float)d);
+}
+
 static void plain(double theta, int64_t d, float *freq)
 {
-    for (int64_t i = 0; i < d / 2; i++)
-        freq[i] = (float)(1.0 / pow(theta, (double)(2 * i) / (double)d));
+    for (int64_t i = 0; i < d / 2; i++) freq[i] = 1 / wave_base((float)theta, i, d);
 }
 
 static void llama3(const rope_config *r, int64_t d, float *freq)
 {
     double context = (double)r->original_context;
-    double low = context / r->low_freq_factor, high = context / r->high_freq_factor;
+    float low = (float)(context / r->low_freq_factor),
+          high = (float)(context / r->high_freq_factor);
+    float factor = (float)r->factor, from = (float)r->low_freq_factor;
+    float span = (float)(r->high_freq_factor - r->low_freq_factor);
     for (int64_t i = 0; i < d / 2; i++) {
-        double f = freq[i], wave = 2 * M_PI / f;
-        double s =
-            (context / wave - r->low_freq_factor) / (r->high_freq_factor - r->low_freq_factor);
+        float f = freq[i], wave = (1 / f) * (float)(2 * M_PI);
+        float s = ((1 / wave) * (float)context - from) / span;
         if (wave > low)
-            f /= r->factor;
+            f /= factor;
         else if (wave >= high)
-            f = (1 - s) * f / r->factor + s * f;
-        freq[i] = (float)f;
+            f = (1 - s) * f / factor + s * f;
+        freq[i] = f;
     }
 }
 
@@ -55,8 +63,9 @@ static void yarn(const rope_config *r, int64_t d, float *freq)
     hi = fmin(hi, (double)(d - 1));
     if (lo == hi) hi += 0.001;
     for (int64_t i = 0; i < d / 2; i++) {
-        double ramp = fmin(fmax(((double)i - lo) / (hi - lo), 0), 1);
-        freq[i] = (float)(freq[i] / r->factor * ramp + freq[i] * (1 - ramp));
+        float ramp = fminf(fmaxf(((float)i - (float)lo) / (float)(hi - lo), 0), 1), keep = 1 - ramp;
+        float stretched = 1 / ((float)r->factor * wave_base((float)r->theta, i, d));
+        freq[i] = stretched * (1 - keep) + freq[i] * keep;
     }
 }
 
@@ -78,22 +87,21 @@ static double attention_scale(const rope_config *r)
     return yarn_scale(r->factor, 1);
 }
 
-static void divided(const float *by, int64_t half, float *freq)
+static void divided(const rope_config *r, const float *by, int64_t d, float *freq)
 {
-    for (int64_t i = 0; i < half; i++) freq[i] = (float)(freq[i] / by[i]);
+    for (int64_t i = 0; i < d / 2; i++) freq[i] = 1 / (by[i] * wave_base((float)r->theta, i, d));
 }
 
 /* Of a sequence that is longer than the fixed table is for. */
 static void stretch(const model_config *c, int64_t length, float *freq)
 {
     if (c->rope.kind == ROPE_LONGROPE) {
-        plain(c->rope.theta, c->rotary, freq);
-        divided(c->rope.long_factor, c->rotary / 2, freq);
+        divided(&c->rope, c->rope.long_factor, c->rotary, freq);
         return;
     }
     double d = (double)c->rotary, factor = c->rope.factor;
-    double by = factor * (double)length / (double)c->context - (factor - 1);
-    plain(c->rope.theta * pow(by, d / (d - 2)), c->rotary, freq);
+    float by = (float)factor * (float)length / (float)c->context - (float)(factor - 1);
+    plain((float)c->rope.theta * powf(by, (float)(d / (d - 2))), c->rotary, freq);
 }
 
 static int has_local(const model_config *c)
@@ -116,10 +124,10 @@ sqz_status rope_open(model *m, sqz_error *err)
     if (!c->rotary) return SQZ_OK;
     float *freq = m->rope[ROPE_FULL].freq;
     if (c->rope.kind == ROPE_LINEAR)
-        for (int64_t i = 0; i < half; i++) freq[i] = (float)(freq[i] / c->rope.factor);
+        for (int64_t i = 0; i < half; i++) freq[i] /= (float)c->rope.factor;
     if (c->rope.kind == ROPE_LLAMA3) llama3(&c->rope, c->rotary, freq);
     if (c->rope.kind == ROPE_YARN) yarn(&c->rope, c->rotary, freq);
-    if (c->rope.kind == ROPE_LONGROPE) divided(c->rope.short_factor, half, freq);
+    if (c->rope.kind == ROPE_LONGROPE) divided(&c->rope, c->rope.short_factor, c->rotary, freq);
     m->rope[ROPE_FULL].scale = attention_scale(&c->rope);
     return SQZ_OK;
 }
@@ -172,12 +180,13 @@ static sqz_status fill(model *m, rope_tables *t, int64_t row, int64_t n, int64_t
                        const float *freq, sqz_error *err)
 {
     int64_t half = m->config.rotary / 2;
+    float scale = (float)t->scale;
     float *cosines = t->stage + row * half, *sines = cosines + t->capacity * half;
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < half; j++) {
             double angle = (float)(position + i) * freq[j];
-            cosines[i * half + j] = (float)((float)cos(angle) * t->scale);
-            sines[i * half + j] = (float)((float)sin(angle) * t->scale);
+            cosines[i * half + j] = (float)cos(angle) * scale;
+            sines[i * half + j] = (float)sin(angle) * scale;
         }
     int64_t offset = row * half * (int64_t)sizeof(float);
     int64_t bytes = n * half * (int64_t)sizeof(float);
