@@ -4,24 +4,29 @@
                                         [--work FOLDER] [--markdown OUT]
 
 DATA holds models/ and data/eval/ (rendered rows, which are turned back into each set's original fields).  Every
-task runs in both programs on the same local files in float32.  Compared: the log-likelihood of every request (within 1e-3; of a
-whole text within 1e-3 for each of its windows), its greedy flag, generated texts after the stop strings, what each row counts
+task runs in both programs on the same local files in float32; of whole texts (wikitext: sections of articles; pages: the
+articles) the harness's log-likelihoods are float64, and its own float32 ones are put beside them.  Compared: the
+log-likelihood of every request (within 1e-3; of a page within what the harness's float32 is off, if that is more), its greedy flag, generated texts after the stop strings, what each row counts
 for each metric, every metric and its standard error.  A row may count differently only where it is a tie in the harness: its two best scores are no
 further apart than two log-likelihoods can be that are each off by the tolerance.  Such rows are counted.
 Each model, number of examples and task is one file in FOLDER/results, and is not run again while that file is there:
-a run that was stopped goes on, and the table of --markdown has everything in the folder.  Exit 1 on any disagreement.
+a run that was stopped goes on, and the table of --markdown has everything in the folder.  The harness's answers are kept in
+FOLDER/harness: without FOLDER/results another build is compared with them.  Exit 1 on any disagreement.
 Needs lm-eval 0.4.13, transformers and torch; says so and exits 0 where they are missing.
 """
 import argparse
 import csv
+import functools
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import types
 
 try:
     import lm_eval
@@ -37,7 +42,10 @@ except ImportError as e:
 TOLERANCE = 1e-3
 evaluator.add_env_info = lambda results: None  # it questions the machine at length, after every task
 TASKS = os.path.join(os.path.dirname(lm_eval.__file__), "tasks")
-GENERATED = ("gsm8k", "sums")  # sums: the example's own questions, in gsm8k's form
+FIT = {("golden", "piqa"): 29}  # the next row's answer is longer than that context, which the harness refuses
+GENERATED = ("gsm8k", "sums")
+WHOLE = ("wikitext", "pages")
+IN_FORM_OF = {"sums": "gsm8k", "pages": "wikitext"}  # the example's own questions; whole articles instead of sections
 
 
 def rows_of(path):
@@ -144,8 +152,11 @@ def prepare(shared, out):
     for name, files in (("gsm8k", os.path.join(data, "gsm8k_{}.jsonl")), ("sums", own)):
         sets[name] = "gsm8k/gsm8k.yaml", {s: rows_of(files.format(s)) for s in ("test", "train")}
     with open(os.path.join(data, "wikitext-2", "test.txt"), encoding="utf-8") as f:
-        pages = [p for p in f.read().split("\n = ") if p.strip()][:100]
-    sets["wikitext"] = "wikitext/wikitext.yaml", {"test": [{"page": " = " + p[:6000]} for p in pages]}
+        text = f.read()
+    pages = re.split(r"(?m)^(?= = [^=\n]*[^= \n] = $)", text)  # a page begins with its title
+    sections = [" = " + p[:6000] for p in text.split("\n = ") if p.strip()]
+    for name, parts in (("wikitext", sections), ("pages", pages)):
+        sets[name] = "wikitext/wikitext.yaml", {"test": [{"page": p} for p in parts if p.strip()]}
     for name, (base, parts) in sets.items():
         files = {s: os.path.join(out, name, s + ".jsonl") for s in parts}
         for s, rows in parts.items():
@@ -157,18 +168,14 @@ def prepare(shared, out):
 
 # ---- both programs ------------------------------------------------------------------------------------------------
 def theirs(lm, name, folder, limit, shots):
-    """Results and samples of the task; of a group, of all its members.
-
-    The harness adds a request's log-probabilities up in float32: seven thousand nats of a window of text that a model
-    finds unlikely are then a multiple of 5e-4.  Whole texts are added up in float64, by the harness's own setting."""
-    lm.softmax_dtype = torch.float64 if name == "wikitext" else None
+    """Results and samples of the task; of a group, of all its members."""
     return evaluator.simple_evaluate(model=lm, tasks=["local_" + name], num_fewshot=shots, limit=limit, task_manager=TaskManager(include_path=folder, include_defaults=False),
                                    log_samples=True, bootstrap_iters=100000)
 
 
 def ours(sqz, model, name, folder, limit, shots):
     """Results, and the items of each task."""
-    task = "gsm8k" if name == "sums" else name
+    task = IN_FORM_OF.get(name, name)
     with tempfile.TemporaryDirectory() as tmp:
         out, items = os.path.join(tmp, "r.json"), os.path.join(tmp, "items.jsonl")
         cmd = [sqz, "eval", model, "--dataset", f"{task}={os.path.join(folder, name)}", "--compute", "fp32", "--quiet", "--json", out, "--items", items]
@@ -205,7 +212,7 @@ def tie(values, lengths):
     return any(s[top] - s[k] < TOLERANCE / lengths[top] + TOLERANCE / lengths[k] for k in range(len(s)) if k != top)
 
 
-def one_row(item, sample, out, windows):
+def one_row(item, sample, out, room):
     """Compares what one row was asked; returns {metric: (what it counts in the harness, in sqz)}, or nothing to say."""
     responses = [r[0] for r in sample["resps"]]
     if isinstance(responses[0], str):
@@ -215,8 +222,6 @@ def one_row(item, sample, out, windows):
     want = [float(g[0]) if isinstance(g, (list, tuple)) else float(g) for g in responses]
     flags = [int(str(g[1]) == "True") for g in responses if isinstance(g, (list, tuple))]
     out["requests"] += len(want)
-    # A whole text is the sum of several requests, its windows, of which the harness keeps no more than the sum.
-    room = TOLERANCE * (1 if flags else windows(sample["arguments"][0][0]))
     apart = [abs(a - b) for a, b in zip(lls, want)]
     out["worst"] = max([out["worst"], *apart])
     out["beyond"] += sum(not d <= room for d in apart)
@@ -259,7 +264,7 @@ def figures(results, expected, counted, n, out):
         out["metrics"].append((mine_key, got, value, got is not None and bool(abs(got - value) <= slack)))
 
 
-def compare_task(items, samples, results, expected, out, windows):
+def compare_task(items, samples, results, expected, out, room):
     docs, filters = {}, {}
     for s in samples:  # the harness has one sample a filter; log-likelihoods are the same in each
         docs.setdefault(s["doc_id"], s)
@@ -268,20 +273,20 @@ def compare_task(items, samples, results, expected, out, windows):
     if len(items) != len(docs):
         out["metrics"].append(("rows", len(items), len(docs), False))
         return
-    counted = [one_row(item, docs[k], out, windows) for item, k in zip(items, sorted(docs))]
+    counted = [one_row(item, docs[k], out, room) for item, k in zip(items, sorted(docs))]
     if "strict-match" in filters:  # the outcome of a row is that of the first filter
         strict = {s["doc_id"]: float(s["exact_match"]) for s in filters["strict-match"]}
         out["wrong"] += sum(float(item["outcome"]) != strict[k] for item, k in zip(items, sorted(strict)))
     figures(results, expected, [c for c in counted if c], len(docs), out)
 
 
-def compare(mine, other, windows):
+def compare(mine, other, room):
     results, items = mine
     out = {"rows": 0, "requests": 0, "worst": 0.0, "beyond": 0, "greedy": 0, "texts": 0, "wrong": 0, "ties": 0, "flips": 0, "tasks": 0, "groups": 0, "metrics": []}
     for local, samples in other["samples"].items():
         name, part = local.removeprefix("local_"), dict(out, metrics=[])
         part["tasks"] += 1
-        compare_task(items.get(name, []), samples, results.get(name, {}), other["results"][local], part, windows)
+        compare_task(items.get(name, []), samples, results.get(name, {}), other["results"][local], part, room)
         part["metrics"] = [(f"{name} {m[0]}" if len(other["samples"]) > 1 else m[0], *m[1:]) for m in part["metrics"]]
         out = dict(part, metrics=out["metrics"] + part["metrics"])
     for local, expected in other.get("groups", {}).items():
@@ -322,13 +327,66 @@ def golden(shared, folder):
 
 
 # ---- cells of the table --------------------------------------------------------------------------------------------
-def cell_run(a, path, lm, task, shots, work):
-    limit = a.generations if task in GENERATED else a.subject_rows if task == "mmlu" else a.limit
-    start = time.time()
-    mine = ours(a.sqz, path, task, work, limit, shots)
-    middle = time.time()
-    out = compare(mine, theirs(lm, task, work, limit or None, shots), lambda text: -(-len(lm.tok_encode(text)) // lm.max_length))
-    return dict(out, seconds=[middle - start, time.time() - middle])
+@functools.cache
+def loaded(path, dtype):
+    lm = HFLM(pretrained=path, dtype=dtype, device="cpu", batch_size=8)
+    return exact(lm) if dtype == "float64" else lm
+
+
+def store(file, value):
+    with open(file + ".part", "w", encoding="utf-8") as f:
+        json.dump(value, f)
+    os.replace(file + ".part", file)
+
+
+def kept(other):
+    """What the comparison reads of the harness's answers."""
+    parts = ("doc_id", "filter", "target", "arguments", "resps", "acc", "acc_norm", "exact_match")
+    samples = {t: [{k: s[k] for k in parts if k in s} for s in rows] for t, rows in other["samples"].items()}
+    return {"samples": samples, "results": other["results"], "groups": other.get("groups", {})}
+
+
+def exact(lm):
+    """transformers computes these norms in float32 even in a float64 model."""
+    def forward(self, x):
+        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+    for module in lm.model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = types.MethodType(forward, module)
+    return lm
+
+
+def answers(a, path, model, task, shots, limit):
+    """The harness's, which are its own whatever sqz is compared with them: they are kept.  Whole texts in float64, and
+    beside them what the harness answers in float32."""
+    file = os.path.join(a.work, "harness", f"{model}.{shots}.{task}.{limit}.json")
+    if not os.path.exists(file):
+        start, n = time.time(), None if shots == "default" else int(shots)
+        found = kept(theirs(loaded(path, "float32"), task, a.work, limit or None, n))
+        if task in WHOLE:
+            single = pages_of(found, task)
+            found = dict(kept(theirs(loaded(path, "float64"), task, a.work, limit or None, n)), float32=single)
+        store(file, dict(found, seconds=time.time() - start))
+    with open(file, encoding="utf-8") as f:
+        return json.load(f)
+
+
+def pages_of(found, task):
+    rows = sorted(found["samples"]["local_" + task], key=lambda s: s["doc_id"])
+    return [float(s["resps"][0][0]) for s in rows]
+
+
+def cell_run(a, path, model, task, shots):
+    limit = a.generations if task in GENERATED else a.subject_rows if task == "mmlu" else a.pages if task == "pages" else a.limit
+    if (model, task) in FIT:
+        limit = min(limit or FIT[model, task], FIT[model, task])
+    other, start = answers(a, path, model, task, shots, limit), time.time()
+    mine = ours(a.sqz, path, task, a.work, limit, None if shots == "default" else int(shots))
+    taken, room, own = time.time() - start, TOLERANCE, None
+    if task in WHOLE:
+        own = max(abs(x - y) for x, y in zip(other["float32"], pages_of(other, task)))
+        room = max(room, own) if task == "pages" else room
+    return dict(compare(mine, other, room), own=own, seconds=[taken, other["seconds"]], model=model, shots=shots, task=task)
 
 
 def verdict(c):
@@ -359,14 +417,15 @@ def table(results, markdown):
 
 
 def asked(model, task, shots):
-    """wikitext takes no examples, and a context of 256 has no room for a generation of 256."""
-    return not (task == "wikitext" and shots != "default") and not (model == "golden" and task in GENERATED)
+    """Whole texts take no examples, and a context of 256 has no room for a generation of 256."""
+    return not (task in WHOLE and shots != "default") and not (model == "golden" and task in GENERATED)
 
 
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--sqz", default="build/bin/sqz")
     p.add_argument("--limit", type=int, default=100, help="rows of a task, 0: all")
+    p.add_argument("--pages", type=int, default=20, help="whole articles, 0: all")
     p.add_argument("--subject-rows", type=int, default=5, help="rows of each of mmlu's subjects, 0: all")
     p.add_argument("--generations", type=int, default=10, help="rows of gsm8k, 0: all")
     p.add_argument("--models", default="stories260K-hf,golden,tiny-arith")
@@ -380,26 +439,24 @@ def main():
         print("agreement: skipped, SQZ_SHARED names no folder with data/eval")
         return 0
     torch.set_num_threads(1)
-    work = a.work or tempfile.mkdtemp(prefix="sqz_agreement_")
-    results = os.path.join(work, "results")
-    os.makedirs(results, exist_ok=True)
-    every = prepare(shared, work)
+    a.work = a.work or tempfile.mkdtemp(prefix="sqz_agreement_")
+    results = os.path.join(a.work, "results")
+    for folder in (results, os.path.join(a.work, "harness")):
+        os.makedirs(folder, exist_ok=True)
+    every = prepare(shared, a.work)
     for model in a.models.split(","):
-        path, lm = golden(shared, work) if model == "golden" else os.path.join(shared, "models", model), None
+        path = golden(shared, a.work) if model == "golden" else os.path.join(shared, "models", model)
         for shots in a.shots.split(","):
             for task in (a.tasks.split(",") if a.tasks else every):
                 file = os.path.join(results, f"{model}.{shots}.{task}.json")
                 if os.path.exists(file) or not asked(model, task, shots):
                     continue
-                lm = lm or HFLM(pretrained=path, dtype="float32", device="cpu", batch_size=8)
-                c = dict(cell_run(a, path, lm, task, None if shots == "default" else int(shots), work), model=model, shots=shots, task=task)
+                c = cell_run(a, path, model, task, shots)
                 print(f"{line(model, shots, task, c)}  sqz {c['seconds'][0]:.1f} s, lm-eval {c['seconds'][1]:.1f} s", flush=True)
                 for m in c["metrics"]:
                     if not m[3]:
                         print(f"    {m[0]}: sqz {m[1]} lm-eval {m[2]}", flush=True)
-                with open(file + ".part", "w", encoding="utf-8") as f:
-                    json.dump(c, f)
-                os.replace(file + ".part", file)
+                store(file, c)
     return 1 if table(results, a.markdown) else 0
 
 
