@@ -94,14 +94,8 @@ LANE_INLINE void step_scale(gptq_job *job, const sweep *sw, tile *t, int64_t row
     }
     for (int v = 0; v < TILE_ROWS / LANES; v++) {
         float *scale = job->scales + k * job->stride + row + v * LANES;
-        lane_f s = lane_load(scale), one = lane_set(1);
-        lane_i usable = den[v] > 0;
-        lane_f best = num[v] / lane_pick(usable, den[v], one);
-        lane_f new = lane_half(s + best), step = new - s;
-        /* L changes by den * step * (step - 2 best): rounding to half must not turn a gain around,
-         * and a scale does not cross zero */
-        lane_i keep = usable & (den[v] * step * (step - 2 * best) < 0) & (new *s > 0);
-        ds[v] = lane_pick(keep, step, lane_set(0));
+        lane_f s = lane_load(scale);
+        ds[v] = lane_scale_step(s, num[v], den[v]);
         lane_store(scale, s + ds[v]);
     }
     for (int64_t j = from; j < to; j++) {

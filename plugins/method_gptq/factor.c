@@ -13,6 +13,8 @@ void factor_free(factor *f)
     free(f->l);
     free(f->h);
     free(f->late);
+    free(f->cost);
+    free(f->within);
     free(f->perm);
     *f = (factor){0};
 }
@@ -90,7 +92,7 @@ typedef struct gather {
     const int32_t *perm;
     const float *h;
     float *a;
-    float *late;
+    float *late, *cost;
     int64_t n;
 } gather;
 
@@ -116,6 +118,7 @@ static void unit_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
         float *row = t->a + i * t->n, inv = 1.0f / row[i];
+        t->cost[i] = row[i] * row[i];
         t->late[i] = row[i] * sqrtf(t->h[t->perm[i]]);
         for (int64_t j = 0; j < i; j++) row[j] *= inv;
         row[i] = 1;
@@ -133,7 +136,7 @@ static sqz_status factor_damped(const sqz_host *host, const sqz_pool *pool,
     double mean = 0;
     for (int64_t i = 0; i < n; i++) mean += xtx[i * n + i];
     mean /= (double)n;
-    gather t = {xtx, f->perm, f->h, f->l, f->late, n};
+    gather t = {xtx, f->perm, f->h, f->l, f->late, f->cost, n};
     sqz_status st = SQZ_E_NUMERIC;
     for (double damp = f->asked;
          st == SQZ_E_NUMERIC && f->damp<1; damp = damp> 0 ? (damp < 0.25 ? damp * 4 : 1) : 1e-4) {
@@ -177,7 +180,8 @@ sqz_status factor_prepare(const sqz_host *host, const sqz_pool *pool, const sqz_
     if (st == SQZ_OK) {
         f->l = malloc((size_t)n * (size_t)n * sizeof *f->l);
         f->late = malloc((size_t)n * sizeof *f->late);
-        st = f->l && f->late
+        f->cost = malloc((size_t)n * sizeof *f->cost);
+        st = f->l && f->late && f->cost
                  ? factor_damped(host, pool, linalg, linear->xtx, f)
                  : sqz_failf(host, SQZ_E_NOMEM, "gptq: no memory for the %lld x %lld factor of %s",
                              (long long)n, (long long)n, linear->module);
@@ -187,5 +191,56 @@ sqz_status factor_prepare(const sqz_host *host, const sqz_pool *pool, const sqz_
         return st;
     }
     f->id = id;
+    return SQZ_OK;
+}
+
+/* ---- inside a group -------------------------------------------------------------------------- */
+
+typedef struct inside {
+    factor *f;
+    int64_t group;
+} inside;
+
+/* Row j of a group's matrix: see factor_within. */
+static void inside_rows(const factor *f, int64_t first, int64_t count, int64_t group)
+{
+    const int64_t n = f->cols;
+    for (int64_t j = 0; j < count; j++) {
+        float *row = f->within + (first + j) * (group + 1);
+        for (int64_t a = j; a < count; a++)
+            row[a] = f->cost[first + a] * f->l[(first + a) * n + first + j];
+        for (int64_t b = 0; b < j; b++) row[b] = 0;
+        row[group] = 0;
+        for (int64_t a = j; a < count; a++) {
+            const float *l = f->l + (first + a) * n + first, c = row[a];
+            for (int64_t b = 0; b < j; b++) row[b] += c * l[b];
+            row[group] += c * l[j];
+        }
+    }
+}
+
+static void inside_groups(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    const inside *t = arg;
+    const factor *f = t->f;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t k = f->perm[i] / t->group, count = 1;
+        if (i > 0 && f->perm[i - 1] / t->group == k) continue; /* not where a group begins */
+        while (i + count < f->cols && f->perm[i + count] / t->group == k) count++;
+        inside_rows(f, i, count, t->group);
+    }
+}
+
+sqz_status factor_within(const sqz_host *host, const sqz_pool *pool, int64_t group, factor *f)
+{
+    if (f->within) return SQZ_OK;
+    f->within = malloc((size_t)f->cols * (size_t)(group + 1) * sizeof *f->within);
+    if (!f->within)
+        return sqz_failf(host, SQZ_E_NOMEM,
+                         "gptq: no memory for the groups of a %lld x %lld factor",
+                         (long long)f->cols, (long long)f->cols);
+    inside t = {f, group};
+    pool->parallel_for(host, f->cols, group, inside_groups, &t);
     return SQZ_OK;
 }

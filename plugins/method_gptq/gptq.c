@@ -18,21 +18,23 @@
       "columns walked as they stand, or by falling Hessian diagonal: all, or inside their groups") \
     P(SQZ_REAL, damp, 0.01, 0, 1, NULL, 0, "ridge, as a share of the mean Hessian diagonal")       \
     P(SQZ_INT, scale_search, -1, -1, 400, NULL, 0,                                                 \
-      "candidate scales a group; 0: cover the extremes; -1: 40, at 8 bits 1, as clipping never "   \
-      "pays there")                                                                                \
+      "candidate scales a group; 0: cover the extremes; -1: 13, 20, 40 and 1 at 2, 3, 4 and 8 "    \
+      "bits")                                                                                      \
     P(SQZ_CHOICE, negative_scales, 0, 0, 2, "auto|never|always", 0,                                \
       "symmetric: a scale may be negative, which turns the longer side of the grid over; auto: "   \
       "2, 3 bits")                                                                                 \
     P(SQZ_BOOL, late_grids, 1, 0, 1, NULL, 0,                                                      \
       "fit a group's grid when the walk reaches it (orders natural and group)")                    \
-    P(SQZ_INT, sweeps, -1, -1, 100, NULL, 0,                                                       \
-      "refinement passes over codes and scales; -1: 1 at 2 bits, 0 above")                         \
+    P(SQZ_CHOICE, polish, 0, 0, 2, "auto|never|always", 0,                                         \
+      "refine a group's scale and codes before the walk leaves it (needs late_grids); auto: "      \
+      "2 bits")                                                                                    \
+    P(SQZ_INT, sweeps, 0, 0, 100, NULL, 0, "refinement passes over codes and scales at the end")   \
     P(SQZ_REAL, min_tokens, 0.25, 0, 16, NULL, 0,                                                  \
       "calibration tokens per input feature below which the layer is rounded to nearest")          \
     P(SQZ_BOOL, true_sequential, 0, 0, 1, NULL, 0,                                                 \
       "statistics of the model as quantized so far, input by input; about ten times the time")
 SQZ_CALL(gptq_linear, GPTQ_PARAMS);
-enum { SCALES_AUTO, SCALES_NEVER, SCALES_ALWAYS };
+enum { AUTO, NEVER, ALWAYS };
 
 /* ---- checks ---------------------------------------------------------------------------------- */
 
@@ -228,29 +230,31 @@ static sqz_status quantize(gptq_job *job, double min_tokens)
                  job->damp, job->factor->damp);
         notef(job, why);
     }
-    st = job_allocate(job, 1);
+    if (job->polish) st = factor_within(job->host, job->pool, job->group, job->factor);
+    if (st == SQZ_OK) st = job_allocate(job, 1);
     if (st == SQZ_OK && !job->late_grids) st = grids_fit(job, job->factor->h);
     if (st == SQZ_OK) st = walk_columns(job);
     if (st == SQZ_OK && job->sweeps > 0) st = descend(job);
     return st;
 }
 
-/* The extremes of a group of 8-bit codes are never worth clipping. */
+/* Fewer levels, fewer grids that differ; the extremes of 8-bit codes are never worth clipping. */
 static int default_search(int64_t bits)
 {
-    return bits >= 8 ? 1 : 40;
+    return bits <= 2 ? 13 : bits == 3 ? 20 : bits == 4 ? 40 : 1;
 }
 
-/* What a sweep is worth against its time (docs/methods/gptq.md has the figures). */
-static int default_sweeps(int64_t bits)
+/* A choice that is left to the bit width: on up to `bits`. */
+static int chosen(int32_t choice, int64_t bits, int64_t up_to)
 {
-    return bits <= 2 ? 1 : 0;
+    return choice == ALWAYS || (choice == AUTO && bits <= up_to);
 }
 
 static sqz_status gptq_linear(const sqz_host *host, void *self, void *subject, int64_t bits,
                               int64_t group_size, int32_t symmetric, int32_t order, double damp,
                               int64_t scale_search, int32_t negative_scales, int32_t late_grids,
-                              int64_t sweeps, double min_tokens, int32_t true_sequential)
+                              int32_t polish, int64_t sweeps, double min_tokens,
+                              int32_t true_sequential)
 {
     (void)true_sequential; /* the host's: it changes what the statistics are of */
     const sqz_linear *linear = subject;
@@ -265,23 +269,24 @@ static sqz_status gptq_linear(const sqz_host *host, void *self, void *subject, i
     sqz_status st = check_subject(host, pool, linear);
     if (st != SQZ_OK) return st;
     int64_t group = group_size < 0 || group_size > linear->cols ? linear->cols : group_size;
-    gptq_job job = {
-        .host = host,
-        .pool = pool,
-        .linalg = linalg,
-        .linear = linear,
-        .rule = {(int)bits, symmetric, scale_search < 0 ? default_search(bits) : (int)scale_search,
-                 negative_scales == SCALES_ALWAYS || (negative_scales == SCALES_AUTO && bits <= 3)},
-        .order = order,
-        .late_grids = late_grids && order != ORDER_ACTIVATION && group <= TILE_COLS,
-        .sweeps = sweeps < 0 ? default_sweeps(bits) : (int)sweeps,
-        .damp = damp,
-        .rows = linear->rows,
-        .cols = linear->cols,
-        .group = group,
-        .n_groups = (linear->cols + group - 1) / group,
-        .stride = (linear->rows + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS,
-        .factor = self};
+    gptq_job job = {.host = host,
+                    .pool = pool,
+                    .linalg = linalg,
+                    .linear = linear,
+                    .rule = {(int)bits, symmetric,
+                             scale_search < 0 ? default_search(bits) : (int)scale_search,
+                             chosen(negative_scales, bits, 3)},
+                    .order = order,
+                    .late_grids = late_grids && order != ORDER_ACTIVATION && group <= TILE_COLS,
+                    .sweeps = (int)sweeps,
+                    .damp = damp,
+                    .rows = linear->rows,
+                    .cols = linear->cols,
+                    .group = group,
+                    .n_groups = (linear->cols + group - 1) / group,
+                    .stride = (linear->rows + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS,
+                    .factor = self};
+    job.polish = job.late_grids && chosen(polish, bits, 2);
     st = host->tick(host, 0, "prepare") ? SQZ_E_CANCELLED : quantize(&job, min_tokens);
     if (st == SQZ_OK) st = hand_over_result(&job);
     job_free(&job);

@@ -38,7 +38,8 @@ LANE_INLINE lane_f grid_error(const float *w /* [n][ld] */, int64_t ld, const fl
             ll += hl * l;
         }
     }
-    if (s_fit) *s_fit = lane_pick(ll > 0, wl / lane_pick(ll > 0, ll, lane_set(1)), g.s);
+    const lane_i usable = lane_below(lane_set(0), ll);
+    if (s_fit) *s_fit = lane_pick(usable, wl / lane_pick(usable, ll, lane_set(1)), g.s);
     return err;
 }
 
@@ -110,7 +111,7 @@ LANE_INLINE void grid_try(const grid_rule *rule, const grid_group *g, lane_f at,
 {
     grid c = grid_candidate(rule, g, at, turn);
     lane_f err = grid_error(g->w, g->ld, g->h, g->n, c, grid_top(rule), NULL);
-    lane_i better = err < best->err;
+    lane_i better = lane_below(err, best->err);
     best->grid.s = lane_pick(better, c.s, best->grid.s);
     best->grid.z = lane_pick(better, c.z, best->grid.z);
     best->at = lane_pick(better, at, best->at);
@@ -129,7 +130,7 @@ LANE_INLINE void grid_refine(const grid_rule *rule, const grid_group *g, grid_be
     for (int pass = 0; pass < 3; pass++) {
         c.s = lane_half(fit);
         lane_f err = grid_error(g->w, g->ld, g->h, g->n, c, top, pass < 2 ? &fit : NULL);
-        lane_i better = err < best->err;
+        lane_i better = lane_below(err, best->err);
         fit = lane_pick(better, fit, best->grid.s); /* a row that lost has nothing new to try */
         best->grid.s = lane_pick(better, c.s, best->grid.s);
         best->err = lane_pick(better, err, best->err);

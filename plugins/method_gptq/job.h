@@ -20,6 +20,8 @@ typedef struct factor {
     float *l;      /* [cols, cols] lower, in walking order, unit diagonal: H = L^T D L */
     float *h;      /* [cols] damped diagonal of H, in the weight's order */
     float *late;   /* [cols] weights of grids fitted on the way, in walking order */
+    float *cost;   /* [cols] D: what an error costs that later columns make up for; that order */
+    float *within; /* [cols, group + 1] what factor_within says; NULL until it is asked */
     int32_t *perm; /* [cols] column walked at each position, then [cols] position of each column */
 } factor;
 
@@ -31,6 +33,7 @@ typedef struct gptq_job {
     grid_rule rule;
     int order;
     int late_grids; /* fit a group's grid when the walk reaches it */
+    int polish;     /* and refine its codes and scale before the walk goes on */
     int sweeps;     /* of the refinement */
     double damp;
     int64_t rows, cols, group, n_groups, stride;
@@ -47,6 +50,11 @@ typedef struct gptq_job {
 sqz_status factor_prepare(const sqz_host *host, const sqz_pool *pool, const sqz_linalg *linalg,
                           const sqz_linear *linear, int order, int64_t group, double damp,
                           factor *out);
+/* For polishing, per group of the walk: row j holds, from the diagonal on, column j of D L, which
+ * turns the group's errors into the gradient of its code j, before it row j of L^T D L, which
+ * carries the steps of codes before it, and last the diagonal of that.  Groups lie together in the
+ * factor's order. */
+sqz_status factor_within(const sqz_host *host, const sqz_pool *pool, int64_t group, factor *);
 void factor_free(factor *);
 
 /* walk.c */

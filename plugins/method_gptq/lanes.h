@@ -47,6 +47,12 @@ LANE_INLINE lane_f lane_pick(lane_i mask, lane_f yes, lane_f no)
 {
     return (lane_f)((mask & (lane_i)yes) | (~mask & (lane_i)no));
 }
+/* All bits where a < b; both finite.  From the sign of a difference: gcc takes a comparison that is
+ * used more than once apart into sixteen. */
+LANE_INLINE lane_i lane_below(lane_f a, lane_f b)
+{
+    return (lane_i)(a - b) >> 31;
+}
 LANE_INLINE lane_f lane_min(lane_f a, lane_f b)
 {
     return lane_pick(a < b, a, b);
@@ -106,8 +112,21 @@ LANE_INLINE lane_f lane_half(lane_f a)
     lane_i normal = (lane_i)m;
     normal = (normal + 0xfff + ((normal >> 13) & 1)) & (int32_t)0xffffe000;
     lane_f tiny = lane_round(m * lane_set(0x1p24f)) * lane_set(0x1p-24f);
-    lane_f r = lane_pick(m < lane_set(0x1p-14f), tiny, (lane_f)normal);
+    lane_f r = lane_pick(lane_below(m, lane_set(0x1p-14f)), tiny, (lane_f)normal);
     return (lane_f)((lane_i)r | sign);
+}
+
+/* A step of scale s towards the minimum of den x^2 - 2 num x over steps x.  The new scale is a
+ * half, so the gain is looked at again; a scale does not cross zero. */
+LANE_INLINE lane_f lane_scale_step(lane_f s, lane_f num, lane_f den)
+{
+    const lane_f none = lane_set(0);
+    lane_i usable = lane_below(none, den);
+    lane_f best = num / lane_pick(usable, den, lane_set(1));
+    lane_f new = lane_half(s + best), step = new - s;
+    lane_i keep =
+        usable & lane_below(den * step * (step - 2 * best), none) & lane_below(none, new *s);
+    return lane_pick(keep, step, none);
 }
 
 /* Defines `pick()`, which returns the copy of the pool body `name` that suits this CPU. */

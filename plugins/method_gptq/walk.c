@@ -6,7 +6,7 @@
  * first half of a range of blocks owes its second half is one matrix product, from blocks up to the
  * whole matrix.
  * Left out: the choice of order and damping (factor.c), refinement (descend.c). */
-#include "job.h"
+#include "polish.h"
 #include <stdlib.h>
 
 typedef struct tile_work {
@@ -104,84 +104,117 @@ sqz_status round_nearest(gptq_job *job)
 
 /* ---- the walk -------------------------------------------------------------------------------- */
 
-/* x[j] += sum over i in from..to of d[i] * L[first + j][first + i] */
-LANE_INLINE void collect(const float *l /* row j */, const float *d /* [][TILE_ROWS] */,
-                         int64_t from, int64_t to, lane_f *x)
-{
-    for (int64_t i = from; i < to; i++)
-        for (int v = 0; v < TILE_ROWS / LANES; v++)
-            x[v] += lane_load(d + i * TILE_ROWS + v * LANES) * l[i];
-}
-
-/* The code of a corrected weight; d goes from the weight to the residual. */
-LANE_INLINE void quantize_column(gptq_job *job, int64_t column, int64_t row, const lane_f *x,
-                                 float *d, float top)
+/* The level of a corrected weight x; d goes from the weight to the residual. */
+LANE_INLINE void quantize_column(gptq_job *job, walk_tile *tile, int64_t j, int64_t column,
+                                 int64_t row, const lane_f *x, float top)
 {
     const int64_t k = column / job->group;
     for (int v = 0; v < TILE_ROWS / LANES; v++) {
-        int64_t r = row + v * LANES;
+        int64_t r = row + v * LANES, at = j * TILE_ROWS + v * LANES;
         lane_f s = lane_load(job->scales + k * job->stride + r);
         lane_f z = lane_load(job->zeros + k * job->stride + r);
         lane_f level = lane_level(x[v] * (1.0f / s), -z, top - z);
-        lane_store_u8(job->codes + column * job->stride + r, level + z);
-        lane_store(d + v * LANES, lane_load(d + v * LANES) - s * level);
+        lane_store(tile->d + at, lane_load(tile->d + at) - s * level);
+        if (job->polish) {
+            lane_store(tile->x + at, x[v] - s * level);
+            lane_store(tile->level + at, level);
+        } else {
+            lane_store_u8(job->codes + column * job->stride + r, level + z);
+        }
     }
 }
 
-/* The grid of the group that begins at column j of the tile, on its corrected weights; returns the
- * group's columns. */
-LANE_INLINE int64_t late_grid(gptq_job *job, const tile_work *t, int64_t row, int64_t j,
-                              int64_t base, const float *d, float *x)
+/* The grid of the group in columns from..to of the block, on its corrected weights. */
+LANE_INLINE void late_grid(gptq_job *job, const tile_work *t, walk_tile *tile, int64_t row,
+                           int64_t from, int64_t to)
 {
     const factor *f = job->factor;
-    const int32_t *column = f->perm + t->first;
-    int64_t k = column[j] / job->group, n = 0;
-    for (; j + n < t->count && column[j + n] / job->group == k; n++) {
+    const int64_t k = f->perm[t->first + from] / job->group;
+    for (int64_t j = from; j < to; j++) {
         lane_f y[TILE_ROWS / LANES];
-        memcpy(y, x + (j + n) * TILE_ROWS, sizeof y);
-        collect(f->l + (t->first + j + n) * job->cols + t->first, d, base, j, y);
-        memcpy(x + (j + n) * TILE_ROWS, y, sizeof y);
+        memcpy(y, tile->x + j * TILE_ROWS, sizeof y);
+        collect(f->l + (t->first + j) * job->cols + t->first, tile->d, 0, from, y);
+        memcpy(tile->x + j * TILE_ROWS, y, sizeof y);
     }
     for (int v = 0; v < TILE_ROWS / LANES; v++)
         grid_store(job, k, row + v * LANES,
-                   grid_fit(&job->rule, x + j * TILE_ROWS + v * LANES, TILE_ROWS,
-                            f->late + t->first + j, n));
-    return n;
+                   grid_fit(&job->rule, tile->x + from * TILE_ROWS + v * LANES, TILE_ROWS,
+                            f->late + t->first + from, to - from));
 }
 
-LANE_INLINE void walk_tile(gptq_job *job, const tile_work *t, int64_t row)
+LANE_INLINE void polish_group(gptq_job *job, const tile_work *t, walk_tile *tile, int64_t row,
+                              int64_t from, int64_t to)
 {
-    float d[TILE_COLS * TILE_ROWS], x[TILE_COLS * TILE_ROWS]; /* residual, corrected weight */
+    const factor *f = job->factor;
+    const int64_t k = f->perm[t->first + from] / job->group, at = k * job->stride + row;
+    polish_scale(tile, f->l + t->first * job->cols + t->first, job->cols, f->cost + t->first, from,
+                 to, job->scales + at);
+    polish_codes(tile, f->within + (t->first + from) * (job->group + 1), job->group, from, to,
+                 job->scales + at, job->zeros + at, grid_top(&job->rule));
+    for (int64_t j = from; j < to; j++) {
+        uint8_t *codes = job->codes + f->perm[t->first + j] * job->stride + row;
+        for (int v = 0; v < TILE_ROWS / LANES; v++)
+            lane_store_u8(codes + v * LANES, lane_load(tile->level + j * TILE_ROWS + v * LANES) +
+                                                 lane_load(job->zeros + at + v * LANES));
+    }
+}
+
+/* Where the group that begins at column `from` of the block ends. */
+LANE_INLINE int64_t group_end(const gptq_job *job, const tile_work *t, int64_t from)
+{
+    const int32_t *column = job->factor->perm + t->first;
+    int64_t to = from + 1;
+    while (to < t->count && column[to] / job->group == column[from] / job->group) to++;
+    return to;
+}
+
+/* Columns from..to, which look back as far as `base`: what came before is in x. */
+LANE_INLINE void walk_run(gptq_job *job, const tile_work *t, walk_tile *tile, int64_t row,
+                          int64_t base, int64_t from, int64_t to)
+{
     const factor *f = job->factor;
     const float top = grid_top(&job->rule);
+    for (int64_t j = from; j < to; j++) {
+        lane_f y[TILE_ROWS / LANES];
+        memcpy(y, tile->x + j * TILE_ROWS, sizeof y);
+        collect(f->l + (t->first + j) * job->cols + t->first, tile->d, base, j, y);
+        quantize_column(job, tile, j, f->perm[t->first + j], row, y, top);
+    }
+}
+
+LANE_INLINE void load_walk(const gptq_job *job, const tile_work *t, int64_t row, walk_tile *tile)
+{
     for (int64_t j = 0; j < t->count; j++) {
         int64_t at = (t->first + j) * job->stride + row;
-        memcpy(d + j * TILE_ROWS, job->w + at, TILE_ROWS * sizeof *d);
-        memcpy(x + j * TILE_ROWS, job->w + at, TILE_ROWS * sizeof *x);
+        memcpy(tile->d + j * TILE_ROWS, job->w + at, TILE_ROWS * sizeof(float));
+        memcpy(tile->x + j * TILE_ROWS, job->w + at, TILE_ROWS * sizeof(float));
         for (int64_t r = 0; t->first > 0 && r < TILE_ROWS; r++)
-            x[j * TILE_ROWS + r] += job->f[at + r];
+            tile->x[j * TILE_ROWS + r] += job->f[at + r];
     }
-    for (int64_t j = 0, base = 0, next_grid = 0; j < t->count; j++) {
-        const float *l = f->l + (t->first + j) * job->cols + t->first;
-        if (job->late_grids && j == next_grid) {
-            next_grid += late_grid(job, t, row, j, base, d, x);
-            base = j;
-        }
-        lane_f y[TILE_ROWS / LANES];
-        memcpy(y, x + j * TILE_ROWS, sizeof y);
-        collect(l, d, base, j, y);
-        quantize_column(job, f->perm[t->first + j], row, y, d + j * TILE_ROWS, top);
+}
+
+LANE_INLINE void walk_rows_at(gptq_job *job, const tile_work *t, int64_t row)
+{
+    walk_tile tile;
+    load_walk(job, t, row, &tile);
+    if (!job->late_grids) walk_run(job, t, &tile, row, 0, 0, t->count);
+    for (int64_t from = 0; job->late_grids && from < t->count;) {
+        int64_t to = group_end(job, t, from);
+        late_grid(job, t, &tile, row, from, to);
+        walk_run(job, t, &tile, row, from, from, to);
+        if (job->polish) polish_group(job, t, &tile, row, from, to);
+        from = to;
     }
     for (int64_t j = 0; j < t->count; j++)
-        memcpy(job->w + (t->first + j) * job->stride + row, d + j * TILE_ROWS,
-               TILE_ROWS * sizeof *d);
+        memcpy(job->w + (t->first + j) * job->stride + row, tile.d + j * TILE_ROWS,
+               TILE_ROWS * sizeof(float));
 }
 
 LANE_INLINE void walk_rows(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     const tile_work *t = arg;
     (void)thread;
-    for (int64_t i = begin; i < end; i++) walk_tile(t->job, t, i * TILE_ROWS);
+    for (int64_t i = begin; i < end; i++) walk_rows_at(t->job, t, i * TILE_ROWS);
 }
 LANE_DISPATCH(walk_rows_pick, walk_rows)
 
