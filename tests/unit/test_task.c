@@ -364,6 +364,9 @@ START_TEST(test_members_of_a_folder)
     dataset_close(d);
     free(other);
     free(gsm8k);
+    dataset *none_such = NULL; /* a slip of the finger */
+    ck_assert_int_eq(dataset_open("hellaswagg", &none_such, &err), ERR_MODEL);
+    ck_assert_ptr_nonnull(strstr(err.text, "did you mean the task hellaswag?"));
     static const char *const undivided[] = {GOLDEN "/mmlu_us_foreign_policy",
                                             GOLDEN "/mmlu_us_foreign_policy/test.jsonl"};
     for (int i = 0; i < 2; i++) {

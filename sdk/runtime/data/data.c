@@ -109,16 +109,29 @@ static int find_path(const char *text, source *s)
     return 1;
 }
 
+/* The known task that a word which is no file may have meant, or NULL. */
+static const char *task_near(const char *spec)
+{
+    enum { MOST = 64 };
+    const char *names[MOST], *about;
+    int n = 0;
+    while (n < MOST && (names[n] = task_known(n, &about))) n++;
+    return strpbrk(spec, "/.:") ? NULL : json_nearest(spec, names, n);
+}
+
 static sqz_status resolve(const char *spec, source *out, sqz_error *err)
 {
     const char *equals = strchr(spec, '=');
     size_t n = equals ? (size_t)(equals - spec) : strlen(spec);
     if (find_path(spec, out)) return SQZ_OK;
-    if (!equals || !n)
-        return err_set(err, ERR_MODEL,
-                       "data set \"%s\": no such file; give a .jsonl, .json, .csv, .tsv, .parquet "
-                       "or .txt file, a FOLDER or FOLDER:SPLIT of such files, or NAME=FILE",
-                       spec);
+    if (!equals || !n) {
+        const char *near = task_near(spec);
+        return err_set(
+            err, ERR_MODEL,
+            "data set \"%s\": no such file%s%s%s; give a .jsonl, .json, .csv, .tsv, "
+            ".parquet or .txt file, a FOLDER or FOLDER:SPLIT of such files, or NAME=FILE",
+            spec, near ? " (did you mean the task " : "", near ? near : "", near ? "?)" : "");
+    }
     if (!find_path(equals + 1, out))
         return err_set(err, ERR_MODEL, "data set \"%s\": no such file: %s", spec, equals + 1);
     out->name = strndup(spec, n);
