@@ -1,4 +1,4 @@
-/* descend.c - refinement: cyclic descent of codes and scales on the layer's own loss.
+/* descend.c - refinement at the end: cyclic descent of codes and scales on the layer's own loss.
  *
  * The walk is greedy: it never revisits a column.  With H in hand the loss
  *     L = sum over rows of d H d^T,   d = w - s * (code - z)

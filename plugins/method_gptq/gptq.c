@@ -1,7 +1,7 @@
 /* gptq.c - GPTQ: weights quantized column by column against the layer's second moments.
  *
  * The plugin's face: its description, its parameters, and the order of the stages.  The mathematics
- * is in factor.c (order, damping), grid.h (scales), walk.c (the columns) and descend.c
+ * is in factor.c (order, damping), grid.h (scales), walk.c (the columns), polish.h and descend.c
  * (refinement); docs/methods/gptq.md leads from the papers to these files. */
 #include "job.h"
 #include <sqz/help.h>

@@ -1,6 +1,7 @@
 /* job.h - one linear on its way through the plugin: what the stages hand to each other.
  *
- * Stages: factor (order and U), grids, walk (the GPTQ columns), descend (refinement), hand-over.
+ * Stages: factor (order and L), grids, walk (the GPTQ columns; polish), descend (refinement),
+ * hand-over.
  * Working matrices are transposed, [cols, stride] with stride = rows rounded up to whole tiles, so
  * that inner loops run over rows; the padding rows are zero weights.  Symbols as in
  * docs/methods/gptq.md. */
