@@ -248,6 +248,40 @@ static const char *runner_up(const facts *f, double *reward)
     return best ? member_label(best) : NULL;
 }
 
+/* "bits 4, symmetric true" of the parameters that `who` filled; malloc'd. */
+static char *filled_by(const cJSON *trial, const char *who)
+{
+    txt t = {0};
+    const cJSON *step, *p;
+    int n = 0;
+    cJSON_ArrayForEach(step, json_get(trial, "steps")) cJSON_ArrayForEach(p, json_get(step, "with"))
+    {
+        if (strcmp(json_str(json_get(step, "origin"), p->string, ""), who) != 0) continue;
+        char *value = cJSON_IsString(p) ? path_format("%s", p->valuestring) : json_text(p, 0);
+        txt_addf(&t, "%s%s %s", n++ ? ", " : "", p->string, value ? value : "?");
+        free(value);
+    }
+    return txt_take(&t);
+}
+
+/* Who filled which parameter; defaults are not listed. */
+static void why_values(facts *f, const cJSON *trial)
+{
+    static const char *const who[][2] = {
+        {"user", "the configuration"}, {"seed", "the seed"}, {"search", "the search"}};
+    txt t = {0};
+    for (size_t i = 0; i < sizeof who / sizeof *who; i++) {
+        char *list = filled_by(trial, who[i][0]);
+        if (*list) txt_addf(&t, "%s%s by %s", t.n ? "; " : "", list, who[i][1]);
+        free(list);
+    }
+    char *all = txt_take(&t);
+    if (*all)
+        add_why(f, path_format(
+                       "Its parameters were filled: %s; the rest are the method's defaults.", all));
+    free(all);
+}
+
 static void make_why(facts *f)
 {
     const cJSON *b = f->balanced, *trial = b ? facts_trial(f, b) : NULL;
@@ -276,6 +310,7 @@ static void make_why(facts *f)
     if (*why)
         add_why(f, path_format("It was proposed by %s: %s",
                                json_str(trial, "proposed_by", "the search"), why));
+    why_values(f, trial);
     if (f->conservative && f->conservative != b)
         add_why(f, path_format("%s keeps quality best (%s) at %s.", member_label(f->conservative),
                                show_drop(f, metrics_of(f->conservative)).s,

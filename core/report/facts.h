@@ -5,7 +5,7 @@
 #include "report/report.h"
 #include "report/text.h"
 
-enum { MAX_ADVICE = 8, MAX_WHY = 6 };
+enum { MAX_ADVICE = 8, MAX_WHY = 8 };
 
 typedef struct facts {
     const report_data *data;
