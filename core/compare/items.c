@@ -302,13 +302,13 @@ static void add_summary(cJSON *out, const paired *p, const interval *mean, const
         n += snprintf(text + n, room, "The difference is beyond chance.");
     else if (isfinite(needed))
         n += snprintf(text + n, room,
-                      "That may be chance; a test would need about %.0f to see such a difference.",
+                      "That may be chance; a test would need about %.10g to see such a difference.",
                       needed);
     else
         n += snprintf(text + n, room, "No difference was seen.");
     double items = wanted > 0 ? needed_for(wanted, p, m) : NAN;
     if (isfinite(items))
-        snprintf(text + n, sizeof text - (size_t)n, " To see one of %.4g%s it takes about %.0f.",
+        snprintf(text + n, sizeof text - (size_t)n, " To see one of %.4g%s it takes about %.10g.",
                  wanted * scale, m ? " points" : "", items);
     cJSON_AddBoolToObject(out, "significant", real);
     cJSON_AddStringToObject(out, "summary", text);
