@@ -3,8 +3,8 @@
     python families.py [--sqz build/bin/sqz] [--out build/interop/families] [FAMILY]...
 
 Makes a small random checkpoint of each family with transformers (widths in multiples of 32, which GPTQ packs; biases, tied embeddings,
-windows, fused, transposed and routed layouts as the family has them), quantizes it with RTN (4 bits, asymmetric but for GPT-2) and GPTQ
-(4 bits, symmetric) in groups of 32, exports, and compares `sqz logits` of the exported folder in float32 with
+windows, fused, transposed and routed layouts as the family has them), quantizes it with RTN (4 bits, asymmetric where gptqmodel need not read
+it) and GPTQ (4 bits, symmetric) in groups of 32, routed experts also left dense by a rule, exports, and compares `sqz logits` of the exported folder in float32 with
 
 1. transformers in float32 on the same weights, unpacked by the few lines of torch in `unpack` below: this is exact, so the limit is that of
    the golden vectors, 2e-4.  It proves layout, names and grid of every linear, and what was left dense;
@@ -47,7 +47,9 @@ FAMILIES = {  # what transformers makes of it, keys of its config, the readers o
     "qwen3_moe (routed experts)": ("qwen3_moe", dict(EXPERTS, mlp_only_layers=[]), ["transformers 4", "gptqmodel"]),
     "qwen3_moe, first block dense": ("qwen3_moe", dict(EXPERTS, mlp_only_layers=[0]), ["transformers 4"]),
 }
+ROUTED = ["mixtral", "qwen3_moe"]
 METHODS = ["rtn", "gptq"]
+LEFT = "rtn, experts left"  # by a rule of `sqz run`: these load in transformers 5 as well
 
 
 def published_spelling(path):
@@ -74,7 +76,7 @@ def make_checkpoint(folder, kind, keys, seed):
     t.pre_tokenizer, t.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     t.add_special_tokens(["<pad>", "<s>", "</s>"])
     t.save(os.path.join(folder, "tokenizer.json"))
-    if kind in ("mixtral", "qwen3_moe"):
+    if kind in ROUTED:
         published_spelling(os.path.join(folder, "config.json"))
 
 
@@ -181,19 +183,44 @@ def read_by(reader, experts, export, ours, ids_file):
     return f"{reader}: {worst:.4f} of {top:.1f}{says}", worst <= HALF * top
 
 
+def quantize(a, folder, export, method, grid, calibration):
+    """What went wrong, or None."""
+    r = subprocess.run([a.sqz, "quantize", folder, "--method", method, "--bits", "4", "--group-size", "32", grid, "--calibration", calibration,
+                        "--samples", "16", "--seq-len", "64", "--output", export, "--quiet"], capture_output=True, text=True)
+    return r.stderr.strip()[-200:] if r.returncode else None
+
+
+def quantize_all_but_experts(a, folder, export, calibration):
+    step = {"use": "rtn", "with": {"bits": 4, "group_size": 32, "symmetric": False}, "rules": [{"match": "*.experts.*", "skip": True}]}
+    with open(export + ".jsonl", "w", encoding="utf-8") as f:
+        f.write(json.dumps({"text": "a text that is in no calibration file " * 8}) + "\n")
+    config = {"model": folder, "dataset": [{"source": export + ".jsonl", "window": 64}], "calibration": {"source": calibration, "samples": 16, "seq_len": 64},
+              "objectives": ["quality", "bytes"], "constraints": {"max_accuracy_drop": 1}, "budget": {"trials": 1}, "steps": [step]}
+    with open(export + ".json", "w", encoding="utf-8") as f:
+        json.dump(config, f)
+    shutil.rmtree(export + "-run", ignore_errors=True)
+    r = subprocess.run([a.sqz, "run", "--config", export + ".json", "--output", export + "-run", "--yes"], capture_output=True, text=True)
+    made = os.path.join(export + "-run", "models", "s0001")
+    if r.returncode or not os.path.isdir(made):
+        return r.stderr.strip()[-200:] or "no export"
+    os.rename(made, export)
+    return None
+
+
 def check(a, family, method, folder, calibration, ids_file):
     """The row's cells, and whether all is as expected."""
     from safetensors.torch import load_file
 
     kind, _, readers = FAMILIES[family]
-    export = f"{folder}-{method}"
+    export = f"{folder}-{method.replace(', ', '-').replace(' ', '-')}"
     shutil.rmtree(export, ignore_errors=True)
-    # gptqmodel's own loader refuses asymmetric grids that it has not written itself
-    grid = "--asymmetric" if method == "rtn" and "gptqmodel" not in readers else "--symmetric"
-    r = subprocess.run([a.sqz, "quantize", folder, "--method", method, "--bits", "4", "--group-size", "32", grid, "--calibration", calibration,
-                        "--samples", "16", "--seq-len", "64", "--output", export, "--quiet"], capture_output=True, text=True)
-    if r.returncode:
-        return (r.stderr.strip()[-200:], "", "", False)
+    if method == LEFT:
+        readers, wrong = ["transformers", "transformers 4"], quantize_all_but_experts(a, folder, export, calibration)
+    else:  # gptqmodel's own loader refuses asymmetric grids that it has not written itself
+        grid = "--asymmetric" if method == "rtn" and "gptqmodel" not in readers else "--symmetric"
+        wrong = quantize(a, folder, export, method, grid, calibration)
+    if wrong:
+        return (wrong, "", "", False)
     with open(os.path.join(export, "validation_report.json"), encoding="utf-8") as f:
         back = json.load(f)["load_back"]
     logits = export + ".logits"
@@ -201,7 +228,7 @@ def check(a, family, method, folder, calibration, ids_file):
     ours, ids = load_file(logits)["logits"], load_file(ids_file)["input_ids"]
     unpack(export, export + "-dense", kind == "gpt2")
     exact = (logits_of("float32", export + "-dense", ids) - ours).abs().max().item()
-    read = [read_by(reader, kind in ("mixtral", "qwen3_moe"), export, ours, ids_file) for reader in readers]
+    read = [read_by(reader, kind in ROUTED, export, ours, ids_file) for reader in readers]
     good = back["max_logit_difference"] == 0 and exact <= EXACT and all(ok for _, ok in read)
     return (str(back["linears_bit_equal"]), f"{exact:.1e}", "; ".join(says for says, _ in read), good)
 
@@ -236,7 +263,7 @@ def main():
             continue
         folder = os.path.join(a.out, family.split(" (")[0].replace(", ", "-").replace(" ", "-"))
         make_checkpoint(folder, kind, keys, 2000 + i)
-        for method in METHODS:
+        for method in METHODS + [LEFT] * (kind in ROUTED):
             *cells, good = check(a, family, method, folder, calibration, ids)
             bad += not good
             rows.append(f"| {' | '.join([family, method, *cells])} | {'yes' if good else 'NO'} |")

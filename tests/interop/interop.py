@@ -57,10 +57,13 @@ def main():
     p.add_argument("--sqz", default=os.path.join(ROOT, "build/bin/sqz"))
     p.add_argument("--windows", type=int, default=0, help="windows of 256 to score, 0 = all 438")
     p.add_argument("--out", default=os.path.join(ROOT, "build/interop"))
+    p.add_argument("only", nargs="*", metavar="CASE", help="words of the cases to check, as \"2-bit g64\"")
     a = p.parse_args()
     os.makedirs(a.out, exist_ok=True)
     rows, bad = [], 0
     for name, args in [("bf16, as it is", None)] + CASES:
+        if a.only and not any(w in name for w in a.only):
+            continue
         folder = MODEL
         if args:
             folder = os.path.join(a.out, name.replace(" ", "-"))
