@@ -24,7 +24,8 @@ typedef struct step_run {
     const agent_info *info;
     const sqz_method_steps *steps; /* what the method needs */
     const cJSON *rules;
-    const cJSON *with;              /* resolved */
+    uint64_t rules_met; /* bit i: rule i matched a linear; later ones are not followed */
+    const cJSON *with;  /* resolved */
     const calibration *calibration; /* NULL when nothing needs data */
     statistics stats;
     prefix *prefix;              /* true-sequential only, instead of stats */
@@ -83,11 +84,14 @@ static int rule_matches(const cJSON *rule, const linear_spec *spec)
 static int resolve_rules(step_run *r, const linear_spec *spec, cJSON **with, sqz_error *err)
 {
     cJSON *merged = cJSON_Duplicate(r->with, 1);
-    int skip = 0;
+    int skip = 0, i = 0;
     const cJSON *rule, *over;
     cJSON_ArrayForEach(rule, r->rules)
     {
+        uint64_t bit = i < 64 ? UINT64_C(1) << i : 0;
+        i++;
         if (!rule_matches(rule, spec)) continue;
+        r->rules_met |= bit;
         skip = json_bool(rule, "skip", 0);
         cJSON_ArrayForEach(over, json_get(rule, "with"))
         {
@@ -98,6 +102,20 @@ static int resolve_rules(step_run *r, const linear_spec *spec, cJSON **with, sqz
     sqz_status st = skip ? SQZ_OK : params_resolve(r->info, merged, NULL, with, err);
     cJSON_Delete(merged);
     return st ? st : skip;
+}
+
+/* A rule that met nothing is most often a misspelt name. */
+static void say_idle_rules(const step_run *r)
+{
+    const cJSON *rule;
+    int i = 0;
+    cJSON_ArrayForEach(rule, r->rules)
+    {
+        if (i == 64) return;
+        if (!(r->rules_met >> i++ & 1))
+            job_log(r->job, SQZ_LOG_WARN, "%s: the rule \"%s\" matches no linear of this model",
+                    r->info->id, json_str(rule, "match", ""));
+    }
 }
 
 /* ---- one linear
@@ -443,6 +461,7 @@ static sqz_status run_method(step_run *r, cJSON *record, char digest[DIGEST_TEXT
     r->tensors = cJSON_CreateObject();
     r->layers = cJSON_CreateArray();
     sqz_status st = walk(r, err);
+    if (!st) say_idle_rules(r);
     if (!st && cJSON_GetArraySize(r->layers) == 0)
         st =
             err_set(err, ERR_USAGE,

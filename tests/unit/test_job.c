@@ -14,9 +14,9 @@
 
 static char store[256];
 
-/* Counts of log lines that tell whether statistics were computed or reused. */
+/* Counts of log lines: what was computed or reused, rules that met nothing. */
 typedef struct counts {
-    int computed, reused, steps_reused, again;
+    int computed, reused, steps_reused, again, idle;
 } counts;
 
 static void count_log(void *ctx, int level, const char *text)
@@ -27,6 +27,7 @@ static void count_log(void *ctx, int level, const char *text)
     c->reused += strstr(text, "statistics reused") != NULL;
     c->steps_reused += strstr(text, "done before") != NULL;
     c->again += strstr(text, "is done again") != NULL;
+    c->idle += strstr(text, "\"*.down_porj\" matches no linear") != NULL;
 }
 
 static cJSON *run_job(const char *tasks, counts *c, sqz_status *status, sqz_error *err)
@@ -197,11 +198,13 @@ START_TEST(rules_skip_and_override)
     counts c = {0};
     sqz_error err = {0};
     sqz_status st;
-    cJSON *r = run_job(STEPS("rtn", "{\"bits\":4,\"group_size\":128}",
-                             "[{\"match\":\"*.down_proj\",\"skip\":true},{\"match\":\"model.layers."
-                             "0.*\",\"with\":{\"bits\":8}}]"),
-                       &c, &st, &err);
+    cJSON *r =
+        run_job(STEPS("rtn", "{\"bits\":4,\"group_size\":128}",
+                      "[{\"match\":\"*.down_proj\",\"skip\":true},{\"match\":\"model.layers."
+                      "0.*\",\"with\":{\"bits\":8}},{\"match\":\"*.down_porj\",\"skip\":true}]"),
+                &c, &st, &err);
     ck_assert_msg(st == SQZ_OK, "%s", err.text);
+    ck_assert_int_eq(c.idle, 1);
     const cJSON *layer;
     int eight = 0, n = 0;
     cJSON_ArrayForEach(layer, json_get(task_of(r, 0), "layers"))
