@@ -5,7 +5,8 @@
 #                        [long] [mlflow]
 #
 # Uses the interpreter in $SQZ_PYTHON when set, else makes a virtual environment under build/; the program of $SQZ_BUILD
-# (default build).  $SQZ_PYTHON_4 has transformers 4, which `families` loads routed experts with.  SQZ_SHARED names the folder of models, golden outputs, tokenizers and evaluation rows that some of them
+# (default build).  $SQZ_PYTHON_4 has transformers 4, with which `families` loads routed experts.  SQZ_SHARED names the
+# folder of models, golden outputs, tokenizers and evaluation rows that some of them
 # need; they say so and are passed over without it.  One that fails does not stop the others; exit 1 then.
 # Not part of `make check`; results are recorded in docs/interop.md.
 set -uo pipefail
