@@ -218,12 +218,12 @@ def no_room(bench, ref):
     out, store = bench.place("room")
     code, _, err = bench.run(out, store, free=(1 * MIB, store))
     assert code == STORAGE and "s0001.proxy is not begun: the compressed candidate needs about" in err, f"{code}\n{err[-1500:]}"
-    assert f"in {store}, 1 MB are free" in err and f"sqz run --resume {out}" in err, err[-1500:]
+    assert f"in {store}, 1.0 MB are free" in err and f"sqz run --resume {out}" in err, err[-1500:]
     assert not os.path.exists(os.path.join(out, "jobs/s0001.proxy")), "the job was begun"
     before = objects(store)
     code, _, err = bench.resume(out, store, free=(1 * MIB, out))
     assert code == STORAGE and ".export is not begun: the exported checkpoint needs about" in err, f"{code}\n{err[-1500:]}"
-    assert f"in {out}, 1 MB are free" in err and len(objects(store)) > len(before), err[-1500:]
+    assert f"in {out}, 1.0 MB are free" in err and len(objects(store)) > len(before), err[-1500:]
     assert not os.path.isdir(os.path.join(out, "models")) or not os.listdir(os.path.join(out, "models"))
     told = unexported(out)
     assert told[0][1] and "is not begun" in told[0][1] and not any(path for path, _ in told), told
