@@ -153,7 +153,9 @@ def check_study(client, run, status):
         found += client.search_runs([experiment.experiment_id], f"tags.`sqz.key` LIKE '{study}/%'", max_results=5000)
     keys = [r.data.tags["sqz.key"].split("/")[1] for r in found]
     trials = trials_of(run)
-    assert sorted(keys) == sorted(["study"] + [t["strategy_id"] for t in trials]), keys
+    told = ["study"] + [t["strategy_id"] for t in trials]
+    assert len(set(keys)) == len(keys) and set(told) <= set(keys), (keys, told)
+    assert len(keys) - len(told) <= (status == "KILLED"), (keys, told)  # the journal may be a trial before trials.jsonl
     runs = dict(zip(keys, found))
     parent = runs["study"]
     assert parent.info.status == status, parent.info.status
