@@ -251,12 +251,14 @@ static sqz_status compute_layers(job_state *s, subject *subj, const calibration 
     return st;
 }
 
+/* What names the statistics.  The number in the schema goes up when the program computes other
+ * bytes from the same inputs. */
 static cJSON *statistics_inputs(job_state *s, subject *subj, const calibration *c)
 {
     char class[96];
     backend_compute_class(&s->backend, subj->compute, class);
     cJSON *k = cJSON_CreateObject();
-    cJSON_AddStringToObject(k, "schema", "sqz.second-moment/2");
+    cJSON_AddStringToObject(k, "schema", "sqz.second-moment/3");
     cJSON_AddStringToObject(k, "base", s->base);
     if (s->artifact[0]) cJSON_AddStringToObject(k, "artifact", s->artifact);
     cJSON_AddStringToObject(k, "calibration", c->digest);
