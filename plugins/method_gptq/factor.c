@@ -196,15 +196,10 @@ sqz_status factor_prepare(const sqz_host *host, const sqz_pool *pool, const sqz_
 
 /* ---- inside a group -------------------------------------------------------------------------- */
 
-typedef struct inside {
-    factor *f;
-    int64_t group;
-} inside;
-
 /* Row j of a group's matrix: see factor_within. */
-static void inside_rows(const factor *f, int64_t first, int64_t count, int64_t group)
+static void inside_rows(const factor *f, int64_t first, int64_t count)
 {
-    const int64_t n = f->cols;
+    const int64_t n = f->cols, group = f->within_group;
     for (int64_t j = 0; j < count; j++) {
         float *row = f->within + (first + j) * (group + 1);
         for (int64_t a = j; a < count; a++)
@@ -221,26 +216,27 @@ static void inside_rows(const factor *f, int64_t first, int64_t count, int64_t g
 
 static void inside_groups(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
-    const inside *t = arg;
-    const factor *f = t->f;
+    const factor *f = arg;
+    const int64_t group = f->within_group;
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
-        int64_t k = f->perm[i] / t->group, count = 1;
-        if (i > 0 && f->perm[i - 1] / t->group == k) continue; /* not where a group begins */
-        while (i + count < f->cols && f->perm[i + count] / t->group == k) count++;
-        inside_rows(f, i, count, t->group);
+        int64_t k = f->perm[i] / group, count = 1;
+        if (i > 0 && f->perm[i - 1] / group == k) continue; /* not where a group begins */
+        while (i + count < f->cols && f->perm[i + count] / group == k) count++;
+        inside_rows(f, i, count);
     }
 }
 
 sqz_status factor_within(const sqz_host *host, const sqz_pool *pool, int64_t group, factor *f)
 {
-    if (f->within) return SQZ_OK;
+    if (f->within && f->within_group == group) return SQZ_OK;
+    free(f->within);
+    f->within_group = group;
     f->within = malloc((size_t)f->cols * (size_t)(group + 1) * sizeof *f->within);
     if (!f->within)
         return sqz_failf(host, SQZ_E_NOMEM,
                          "gptq: no memory for the groups of a %lld x %lld factor",
                          (long long)f->cols, (long long)f->cols);
-    inside t = {f, group};
-    pool->parallel_for(host, f->cols, group, inside_groups, &t);
+    pool->parallel_for(host, f->cols, group, inside_groups, f);
     return SQZ_OK;
 }

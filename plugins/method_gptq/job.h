@@ -22,7 +22,8 @@ typedef struct factor {
     float *h;      /* [cols] damped diagonal of H, in the weight's order */
     float *late;   /* [cols] weights of grids fitted on the way, in walking order */
     float *cost;   /* [cols] D: what an error costs that later columns make up for; that order */
-    float *within; /* [cols, group + 1] what factor_within says; NULL until it is asked */
+    float *within; /* [cols, within_group + 1] what factor_within says; NULL until it is asked */
+    int64_t within_group;
     int32_t *perm; /* [cols] column walked at each position, then [cols] position of each column */
 } factor;
 

@@ -168,16 +168,16 @@ LANE_INLINE int64_t group_end(const gptq_job *job, const tile_work *t, int64_t f
     return to;
 }
 
-/* Columns from..to, which look back as far as `base`: what came before is in x. */
+/* Columns from..to; what came before them is in x. */
 LANE_INLINE void walk_run(gptq_job *job, const tile_work *t, walk_tile *tile, int64_t row,
-                          int64_t base, int64_t from, int64_t to)
+                          int64_t from, int64_t to)
 {
     const factor *f = job->factor;
     const float top = grid_top(&job->rule);
     for (int64_t j = from; j < to; j++) {
         lane_f y[TILE_ROWS / LANES];
         memcpy(y, tile->x + j * TILE_ROWS, sizeof y);
-        collect(f->l + (t->first + j) * job->cols + t->first, tile->d, base, j, y);
+        collect(f->l + (t->first + j) * job->cols + t->first, tile->d, from, j, y);
         quantize_column(job, tile, j, f->perm[t->first + j], row, y, top);
     }
 }
@@ -197,11 +197,11 @@ LANE_INLINE void walk_rows_at(gptq_job *job, const tile_work *t, int64_t row)
 {
     walk_tile tile;
     load_walk(job, t, row, &tile);
-    if (!job->late_grids) walk_run(job, t, &tile, row, 0, 0, t->count);
+    if (!job->late_grids) walk_run(job, t, &tile, row, 0, t->count);
     for (int64_t from = 0; job->late_grids && from < t->count;) {
         int64_t to = group_end(job, t, from);
         late_grid(job, t, &tile, row, from, to);
-        walk_run(job, t, &tile, row, from, from, to);
+        walk_run(job, t, &tile, row, from, to);
         if (job->polish) polish_group(job, t, &tile, row, from, to);
         from = to;
     }

@@ -139,6 +139,7 @@ static const sqz_host host = {sizeof host, SQZ_ABI_MINOR, NULL, "9.9",
 /* ---- one linear ------------------------------------------------------------------------------ */
 
 typedef struct layer {
+    uint64_t xtx_id; /* the host's name of the statistics */
     int64_t rows, cols, group, groups;
     float *w, *xtx;
     int64_t tokens;
@@ -189,6 +190,7 @@ static sqz_linear subject_of(layer *y)
                         .cols = y->cols,
                         .weight = y->w,
                         .xtx = y->xtx,
+                        .xtx_id = y->xtx_id,
                         .tokens = y->tokens,
                         .impl = y,
                         .set_affine = keep,
@@ -211,7 +213,7 @@ static double normal(void)
 /* Correlated inputs with channels of very different size, as in a model. */
 static layer layer_make(int64_t rows, int64_t cols, int64_t tokens, uint64_t seed)
 {
-    layer y = {.rows = rows, .cols = cols, .tokens = tokens};
+    layer y = {.xtx_id = seed + 1, .rows = rows, .cols = cols, .tokens = tokens};
     y.w = malloc((size_t)(rows * cols) * sizeof(float));
     y.xtx = calloc((size_t)(cols * cols), sizeof(float));
     double *x = malloc((size_t)cols * sizeof *x), *size = malloc((size_t)cols * sizeof *size);
@@ -708,6 +710,7 @@ START_TEST(factor_is_recognised_by_content)
     ck_assert_int_eq(gptq->open(&host, &self), SQZ_OK);
     ck_assert_int_eq(call_gptq(self, &a, p), SQZ_OK);
     memcpy(a.xtx, b.xtx, 64 * 64 * sizeof(float));
+    a.xtx_id = b.xtx_id;
     memcpy(a.w, b.w, 8 * 64 * sizeof(float));
     ck_assert_int_eq(call_gptq(self, &a, p), SQZ_OK);
     ck_assert_int_eq(call_gptq(self, &a, p), SQZ_OK); /* from the cache */
@@ -719,6 +722,28 @@ START_TEST(factor_is_recognised_by_content)
     layer_free(&a);
     layer_free(&b);
     layer_free(&fresh);
+}
+END_TEST
+
+/* A rule may give linears of one input other groups; the order of their columns may be the same. */
+START_TEST(groups_change_on_one_factor)
+{
+    load_both();
+    layer fresh = layer_make(8, 192, 400, 3), again = layer_make(8, 192, 400, 3);
+    gptq_with p = defaults();
+    void *self = NULL;
+    p.order = NATURAL;
+    p.polish = ALWAYS;
+    ck_assert_int_eq(gptq->open(&host, &self), SQZ_OK);
+    p.group_size = 32;
+    ck_assert_int_eq(call_gptq(self, &again, p), SQZ_OK);
+    p.group_size = 128;
+    ck_assert_int_eq(call_gptq(self, &again, p), SQZ_OK);
+    gptq->close(&host, self);
+    ck_assert_int_eq(run_gptq(&fresh, p), SQZ_OK);
+    ck_assert_mem_eq(again.codes, fresh.codes, (size_t)(fresh.rows * fresh.cols));
+    layer_free(&fresh);
+    layer_free(&again);
 }
 END_TEST
 
@@ -856,6 +881,7 @@ int main(void)
     tcase_add_test(t, gptq_beats_rounding);
     tcase_add_test(t, same_bytes_however_work_is_cut);
     tcase_add_test(t, factor_is_recognised_by_content);
+    tcase_add_test(t, groups_change_on_one_factor);
     tcase_add_test(t, damping_raises_itself);
     tcase_add_test(t, dead_inputs);
     tcase_add_test(t, too_few_tokens_is_rtn_and_said);
