@@ -80,6 +80,27 @@ sqz_status study_config(const cli *c, config **out, sqz_error *err)
     return study_config_with(c, NULL, 0, out, err);
 }
 
+/* --plugin-path stands before the paths of the configuration and becomes part of it, so that the
+ * run folder records it and a resumed run searches the same folders.  *out is made anew then. */
+static sqz_status record_plugin_paths(const cli *c, overrides *o, config **out, sqz_error *err)
+{
+    const char *const *given;
+    int n = cli_list(c, "plugin-path", &given);
+    if (!n) return SQZ_OK;
+    cJSON *paths = cJSON_CreateArray();
+    for (int i = 0; i < n; i++) cJSON_AddItemToArray(paths, cJSON_CreateString(given[i]));
+    for (int i = 0; i < (*out)->n_plugin_paths; i++)
+        cJSON_AddItemToArray(paths, cJSON_CreateString((*out)->plugin_paths[i]));
+    char *text = json_text(paths, 0);
+    cJSON_Delete(paths);
+    if (!text) memory_failed("the plugin paths");
+    add(o, path_format("plugins.path=%s", text), "--plugin-path");
+    free(text);
+    config_free(*out);
+    *out = NULL;
+    return config_load(cli_text(c, "config"), o->rows, o->n, out, err);
+}
+
 sqz_status study_config_with(const cli *c, const config_override *more, int n_more, config **out,
                              sqz_error *err)
 {
@@ -102,6 +123,7 @@ sqz_status study_config_with(const cli *c, const config_override *more, int n_mo
     for (int i = 0; i < n; i++) add(&o, path_format("%s", list[i]), "--set");
     for (int i = 0; i < n_more; i++) add(&o, path_format("%s", more[i].text), more[i].origin);
     if (!s) s = config_load(cli_text(c, "config"), o.rows, o.n, out, err);
+    if (!s) s = record_plugin_paths(c, &o, out, err);
     for (int i = 0; i < o.n; i++) free((char *)o.rows[i].text);
     free(o.rows);
     return s;

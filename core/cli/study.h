@@ -31,11 +31,13 @@
         "target", CLI_TEXT, "NAME", NULL, 0, 0, "target hardware: not built yet"                   \
     }
 
+/* --plugin-path becomes the first of its plugins.path. */
 sqz_status study_config(const cli *, config **out, sqz_error *err);
 /* The same with further overrides behind those of the command line. */
 sqz_status study_config_with(const cli *, const config_override *more, int n_more, config **out,
                              sqz_error *err);
-/* --plugin-path before the configuration's paths; its allow and deny lists. */
+/* The configuration's paths, allow and deny lists; behind --plugin-path, which a resumed run's
+ * configuration need not have. */
 sqz_status study_catalogue(const cli *, const config *, catalogue **out, sqz_error *err);
 
 typedef struct view {

@@ -89,6 +89,18 @@ def in_a_run(sqz, work, plugin, evil):
         print(f"run with {attack}: exit {p.returncode}: {err.strip().splitlines()[-1]}", flush=True)
 
 
+def resumed(sqz, work, plugin, evil):
+    """--plugin-path is recorded: the run goes on without being told it again."""
+    out, data = f"{work}/run_resumed", [{"source": evil, "reader": "hostile_data", "window": 4}]
+    config = common.pipeline(work, "resumed.json", dataset=data, steps=[{"use": "rtn"}], budget={"trials": 1})
+    args = ["--config", config, "--plugin-path", os.path.relpath(plugin), "--output", out, "--yes"]
+    common.run(sqz, args, f"{work}/store")
+    assert common.load(out, "run.json")["config_full"]["plugins"]["path"] == [os.path.realpath(plugin)]
+    os.remove(f"{out}/pareto.json")
+    common.run(sqz, ["run", "--resume", out, "--yes"], f"{work}/store")
+    assert common.front(out), "no front"
+
+
 def wait_for_worker(work):
     for _ in range(200):
         found = common.orphans("worker", f"{work}/store")
@@ -130,6 +142,7 @@ def main(sqz, work):
         f.write("one\ntwo\nthree\n")
     one_by_one(sqz, work, plugin, evil)
     in_a_run(sqz, work, plugin, evil)
+    resumed(sqz, work, plugin, evil)
     interrupted(sqz, work, plugin, evil)
 
 
