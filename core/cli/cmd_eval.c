@@ -110,10 +110,9 @@ sqz_status cli_eval_tasks(const cli *c, cJSON **out, sqz_error *err)
     cJSON *evals = cJSON_AddArrayToObject(task, "evals");
     sqz_status s = SQZ_OK;
     for (int i = 0; i < n && !s; i++) {
-        char *copy = path_format("%s", items[i]), *save = NULL;
-        for (char *w = strtok_r(copy, ",", &save); w && !s; w = strtok_r(NULL, ",", &save))
-            s = add_eval(c, evals, w, err);
-        free(copy);
+        cJSON *parts = cli_split_data(items[i]), *part;
+        cJSON_ArrayForEach(part, parts) if (!s) s = add_eval(c, evals, part->valuestring, err);
+        cJSON_Delete(parts);
     }
     if (!s && !cJSON_GetArraySize(evals)) s = err_set(err, ERR_USAGE, "--dataset is empty");
     if (s)
@@ -301,6 +300,7 @@ static sqz_status run(cli *c, sqz_error *err)
     one_step o = {.title = "eval", .model = c->args[0], .compute = cli_text(c, "compute")};
     one_step_result r;
     sqz_status s = cli_eval_tasks(c, &o.tasks, err);
+    if (!s) cli_tell_near_tasks(json_get(o.tasks->child, "evals"));
     if (!s && (s = compare_with(c, o.tasks, err))) cJSON_Delete(o.tasks);
     if (!s) s = one_step_run(c, &o, &r, err);
     if (s) return s;

@@ -194,6 +194,11 @@ static sqz_status new_config(const cli *c, config **cfg, sqz_error *err)
     return s;
 }
 
+static void tell_near_tasks(const config *cfg)
+{
+    for (int i = 0; i < cfg->n_datasets; i++) cli_tell_near_task(cfg->datasets[i].source);
+}
+
 /* The plugins of the recorded configuration.  What is wrong with the folder is run_resume's to say.
  */
 static sqz_status recorded_catalogue(const cli *c, const char *dir, catalogue **cat, sqz_error *err)
@@ -213,6 +218,7 @@ static sqz_status run_command(cli *c, sqz_error *err)
     listeners l = {.view = {.c = c}};
     const char *resume = cli_text(c, "resume");
     sqz_status s = resume ? resume_conflicts(c, err) : new_config(c, &cfg, err);
+    if (!s && cfg) tell_near_tasks(cfg);
     if (!s)
         s = resume ? recorded_catalogue(c, resume, &cat, err) : study_catalogue(c, cfg, &cat, err);
     if (!s) {
@@ -335,6 +341,7 @@ static sqz_status plan_command(cli *c, sqz_error *err)
     config *cfg = NULL;
     cJSON *plan = NULL;
     sqz_status s = study_config(c, &cfg, err);
+    if (!s) tell_near_tasks(cfg);
     if (!s) s = study_catalogue(c, cfg, &cat, err);
     if (!s) {
         char *store = cli_registry_dir(c);

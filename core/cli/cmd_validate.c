@@ -39,6 +39,19 @@ static int skipped(const cli *c, const char *name)
     return 0;
 }
 
+static sqz_status no_criterion(const char *name, const char *near, const char *const *known, int n,
+                               sqz_error *err)
+{
+    char all[400] = "";
+    if (near)
+        return err_set(err, ERR_USAGE, "--skip %.60s: there is no such criterion; did you mean %s?",
+                       name, near);
+    for (int k = 0; k < n; k++)
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", k ? ", " : "", known[k]);
+    return err_set(err, ERR_USAGE, "--skip %.60s: there is no such criterion; there are %s", name,
+                   all);
+}
+
 static sqz_status check_skip(const cli *c, sqz_error *err)
 {
     const char *const *names;
@@ -49,10 +62,7 @@ static sqz_status check_skip(const cli *c, sqz_error *err)
         const char *near = json_nearest(names[i], known, n_known);
         int k = 0;
         while (k < n_known && strcmp(known[k], names[i]) != 0) k++;
-        if (k == n_known)
-            return err_set(err, ERR_USAGE, "--skip %.60s: there is no such criterion%s%s%s",
-                           names[i], near ? "; did you mean " : "", near ? near : "",
-                           near ? "?" : "");
+        if (k == n_known) return no_criterion(names[i], near, known, n_known, err);
     }
     return SQZ_OK;
 }

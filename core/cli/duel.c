@@ -80,7 +80,10 @@ static sqz_status run_side(const cli *c, const duel_plan *plan, int side, duel *
     if (s) return s;
     cJSON *eval = cJSON_GetArrayItem(o.tasks, 0), *evals = json_get(eval, "evals");
     const cJSON *records = side ? json_get(duel_task(d, 0, "eval"), "kl") : NULL;
-    if (!side) d->evals = cJSON_Duplicate(evals, 1);
+    if (!side) {
+        d->evals = cJSON_Duplicate(evals, 1);
+        cli_tell_near_tasks(evals);
+    }
     if (cli_int(c, "kl-tokens")) add_divergences(c, eval, evals, records);
     add_generate(c, plan, o.tasks, evals, !side);
     if (plan->bench) add_bench(o.tasks);

@@ -109,6 +109,41 @@ sqz_status cli_readable(const cli *c, const char *spec, char **local, sqz_error 
 }
 
 /* ---- data sets ------------------------------------------------------------------------------- */
+void cli_tell_near_task(const char *spec)
+{
+    const char *equals = strchr(spec, '=');
+    int is_task = 1;
+    if (!equals || path_exists(spec) || task_spec(spec, &is_task, NULL) || is_task) return;
+    char *name = path_format("%.*s", (int)(equals - spec), spec);
+    /* Two edits make another word of a short one. */
+    const char *near = strpbrk(name, "/.") ? NULL : task_near(name, strlen(name) > 5 ? 2 : 1);
+    if (near)
+        terminal_log(SQZ_LOG_WARN,
+                     "data set %s: \"%s\" is no task, only a name for the results, and the rows "
+                     "are measured by their fields; did you mean %s%s?",
+                     spec, name, near, equals);
+    free(name);
+}
+
+void cli_tell_near_tasks(const cJSON *evals)
+{
+    const cJSON *eval;
+    cJSON_ArrayForEach(eval, evals) cli_tell_near_task(json_str(eval, "dataset", ""));
+}
+
+cJSON *cli_split_data(const char *text)
+{
+    cJSON *parts = cJSON_CreateArray();
+    char *copy = path_format("%s", text), *save = NULL;
+    if (mix_is_one(copy))
+        cJSON_AddItemToArray(parts, cJSON_CreateString(copy));
+    else
+        for (char *w = strtok_r(copy, ",", &save); w; w = strtok_r(NULL, ",", &save))
+            cJSON_AddItemToArray(parts, cJSON_CreateString(w));
+    free(copy);
+    return parts;
+}
+
 sqz_status cli_hub_dataset(const char *spec, int64_t shots, int for_calibration, char **local,
                            sqz_error *err)
 {
@@ -149,11 +184,13 @@ static char *without_weight(const char *part, const char **weight)
 
 sqz_status cli_hub_mix(const char *mix, char **local, sqz_error *err)
 {
-    char *copy = path_format("%s", mix), *all = path_format("%s", ""), *save = NULL;
+    cJSON *parts = cli_split_data(mix), *part;
+    char *all = path_format("%s", "");
     sqz_status s = SQZ_OK;
-    for (char *w = strtok_r(copy, ",", &save); w && !s; w = strtok_r(NULL, ",", &save)) {
+    cJSON_ArrayForEach(part, parts)
+    {
         const char *weight;
-        char *spec = without_weight(w, &weight), *one = NULL;
+        char *spec = without_weight(part->valuestring, &weight), *one = NULL;
         s = cli_hub_dataset(spec, -1, 1, &one, err);
         if (!s) {
             char *more = path_format("%s%s%s%s", all, *all ? "," : "", one, weight);
@@ -162,8 +199,9 @@ sqz_status cli_hub_mix(const char *mix, char **local, sqz_error *err)
         }
         free(one);
         free(spec);
+        if (s) break;
     }
-    free(copy);
+    cJSON_Delete(parts);
     if (s)
         free(all);
     else

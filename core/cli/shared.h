@@ -24,6 +24,13 @@ sqz_status cli_model_folder(const char *word, hub_want want, char **folder, sqz_
  * (malloc'd).  shots: examples before each row of a task, < 0 as the task says. */
 sqz_status cli_hub_dataset(const char *spec, int64_t shots, int for_calibration, char **local,
                            sqz_error *err);
+/* Warns where NAME of NAME=FILE is no task but so like one that it was hardly meant as a name. */
+void cli_tell_near_task(const char *spec);
+/* The same for every "dataset" of [{"dataset",...}]. */
+void cli_tell_near_tasks(const cJSON *evals);
+/* The parts of "A,B" as an array of texts, which is the caller's; a text that is a data set of this
+ * machine is one part, whatever commas are in its name. */
+cJSON *cli_split_data(const char *text);
 /* The same for the parts of a calibration mix, A@2,B@1. */
 sqz_status cli_hub_mix(const char *mix, char **local, sqz_error *err);
 /* A spec of a file that only a data plugin can read, replaced by the rows that it made in a worker

@@ -43,13 +43,15 @@ static sqz_status add_datasets(const cli *c, overrides *o, sqz_error *err)
     if (!n) return SQZ_OK;
     cJSON *all = cJSON_CreateArray();
     for (int i = 0; i < n && !s; i++) {
-        char *copy = path_format("%s", given[i]), *save = NULL, *local;
-        for (char *w = strtok_r(copy, ",", &save); w && !s; w = strtok_r(NULL, ",", &save)) {
-            if ((s = fetch_dataset(c, w, &local, err))) break;
+        cJSON *parts = cli_split_data(given[i]), *part;
+        cJSON_ArrayForEach(part, parts)
+        {
+            char *local;
+            if ((s = fetch_dataset(c, part->valuestring, &local, err))) break;
             cJSON_AddItemToArray(all, cJSON_CreateString(local));
             free(local);
         }
-        free(copy);
+        cJSON_Delete(parts);
     }
     char *text = json_text(all, 0);
     add(o, path_format("dataset=%s", text), "--dataset");

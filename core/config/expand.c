@@ -97,13 +97,24 @@ static char *resolve_data(const char *text, size_t n, const char *base_dir)
     return out;
 }
 
+/* Does NAME=FILE name a file that is there, whatever @ and , are in its path? */
+static int is_named_file(const char *text, const char *base_dir)
+{
+    const char *equals = strchr(text, '=');
+    char *file = equals ? resolve_file(equals + 1, base_dir) : NULL;
+    int is = file && path_exists(file);
+    free(file);
+    return is;
+}
+
 /* Every part of a mix A@2,B@1 that names something there, NAME= kept. */
 static char *resolve_mix(const char *text, const char *base_dir)
 {
     char *out = path_format("%s", "");
+    int one = is_named_file(text, base_dir);
     for (const char *p = text; p;) {
-        size_t n = strcspn(p, ","), weight = n;
-        const char *at = memrchr(p, '@', n), *equals = memchr(p, '=', n);
+        size_t n = one ? strlen(p) : strcspn(p, ","), weight = n;
+        const char *at = one ? NULL : memrchr(p, '@', n), *equals = memchr(p, '=', n);
         if (at) weight = (size_t)(at - p);
         size_t name =
             equals && equals > p && (size_t)(equals - p) < weight ? (size_t)(equals + 1 - p) : 0;

@@ -4,6 +4,7 @@
  * that the table does not know are refused; below a free object (a method's `with`) any key may be
  * set, and the method's own parameter check comes later. */
 #include "config/keys.h"
+#include "data/data.h"
 #include "io/file.h"
 #include <errno.h>
 #include <math.h>
@@ -106,6 +107,10 @@ static cJSON *literal(const char *text)
 static cJSON *split_commas(const char *text)
 {
     cJSON *list = cJSON_CreateArray();
+    if (mix_is_one(text)) { /* a data set that is here, with commas in its name */
+        cJSON_AddItemToArray(list, cJSON_CreateString(text));
+        return list;
+    }
     while (*text) {
         size_t n = strcspn(text, ",");
         char *part = path_format("%.*s", (int)n, text);

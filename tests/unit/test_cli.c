@@ -168,6 +168,23 @@ static const struct {
     {"$SQZ plan --model gpt2 --dataset mystery", 0, "the model's name", NULL},
     {"$SQZ eval $MODEL --limit 2 --json - --dataset $DATA/facts_test.jsonl,$DATA/arith_test.jsonl",
      0, "\"items\": \"", NULL},
+    {"cp $DATA/facts_test.jsonl $T/a,b.jsonl; cd $T; $SQZ eval $MODEL --limit 1 --json - --dataset "
+     "a,b.jsonl",
+     0, "\"a,b\"", NULL},
+    {"cd $T; $SQZ plan --model $MODEL --dataset x=a,b.jsonl --json - | grep 'a,b[.]jsonl\"'", 0,
+     "\"x=/", NULL},
+    {"cd $T; $SQZ plan --model $MODEL --dataset $DATA/facts_test.jsonl --set dataset=a,b.jsonl "
+     "--json - | grep 'a,b[.]jsonl\"'",
+     0, "\"/", NULL},
+    {"$SQZ eval $MODEL --dataset hellasweg=$DATA/facts_test.jsonl --limit 1", 0, "acc_norm",
+     "did you mean hellaswag=/"},
+    {"$SQZ plan --model $MODEL --dataset boolqq=$DATA/facts_test.jsonl", 0, "First strategies",
+     "\"boolqq\" is no task"},
+    {"$SQZ eval $MODEL --dataset sqa=$DATA/facts_test.jsonl --limit 1", 0, "acc_norm", NULL},
+    {"$SQZ validate $MODEL $MODEL --dataset $DATA/facts_test.jsonl --skip looops", 2, NULL,
+     "did you mean loops?"},
+    {"$SQZ validate $MODEL $MODEL --dataset $DATA/facts_test.jsonl --skip nope", 2, NULL,
+     "there are accuracy_drop, perplexity_increase, "},
     {"$SQZ schema --core", 0, "\"properties\"", NULL},
     {"$SQZ schema", 0, "\"plugins\"", NULL},
     /* runs */

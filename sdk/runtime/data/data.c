@@ -109,23 +109,13 @@ static int find_path(const char *text, source *s)
     return 1;
 }
 
-/* The known task that a word which is no file may have meant, or NULL. */
-static const char *task_near(const char *spec)
-{
-    enum { MOST = 64 };
-    const char *names[MOST], *about;
-    int n = 0;
-    while (n < MOST && (names[n] = task_known(n, &about))) n++;
-    return strpbrk(spec, "/.:") ? NULL : json_nearest(spec, names, n);
-}
-
 static sqz_status resolve(const char *spec, source *out, sqz_error *err)
 {
     const char *equals = strchr(spec, '=');
     size_t n = equals ? (size_t)(equals - spec) : strlen(spec);
     if (find_path(spec, out)) return SQZ_OK;
     if (!equals || !n) {
-        const char *near = task_near(spec);
+        const char *near = strpbrk(spec, "/.:") ? NULL : task_near(spec, 3);
         return err_set(
             err, ERR_MODEL,
             "data set \"%s\": no such file%s%s%s; give a .jsonl, .json, .csv, .tsv, "

@@ -31,6 +31,7 @@ int mix_is_one(const char *text)
     const char *found = path ? strstr(text, path) : NULL;
     /* Behind a folder's colon @ and , are the mix's: FOLDER:train@2 has a weight. */
     int one = found && !strpbrk(found + strlen(path), "@,");
+    if (one && found > text) one = !memchr(text, ',', (size_t)(found - text)); /* A,NAME=B */
     free(path);
     return one;
 }

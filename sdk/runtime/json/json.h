@@ -38,4 +38,6 @@ char *json_canonical(const cJSON *);        /* malloc'd: sorted keys, no spaces 
 /* Nearest of n names within edit distance 3 (2 for up to five letters, and less than the length),
  * or NULL. */
 const char *json_nearest(const char *name, const char *const *names, int n);
+/* The same within `most` edits, if that is fewer. */
+const char *json_nearest_within(const char *name, int most, const char *const *names, int n);
 #endif

@@ -199,11 +199,16 @@ static int distance(const char *a, const char *b)
 
 const char *json_nearest(const char *name, const char *const *names, int n)
 {
+    return json_nearest_within(name, 3, names, n);
+}
+
+const char *json_nearest_within(const char *name, int most, const char *const *names, int n)
+{
     const char *found = NULL;
     size_t length = strlen(name);
-    int best = 4;
+    int best = most + 1;
     if (length > LONGEST) return NULL;
-    if (length <= 5) best = 3; /* three letters of four make any word of another */
+    if (length <= 5 && best > 3) best = 3; /* three letters of four make any word of another */
     if ((int)length < best) best = (int)length;
     for (int i = 0; i < n; i++) {
         if (strlen(names[i]) > LONGEST) continue;

@@ -33,6 +33,15 @@ const char *task_known(int k, const char **about)
     return builtin_tasks[k][0];
 }
 
+const char *task_near(const char *word, int most)
+{
+    enum { MOST = 64 };
+    const char *names[MOST];
+    int n = builtin_task_count < MOST ? builtin_task_count : MOST;
+    for (int k = 0; k < n; k++) names[k] = builtin_tasks[k][0];
+    return json_nearest_within(word, most, names, n);
+}
+
 /* ---- a name as a definition ---------------------------------------------------------------------
  */
 

@@ -5,6 +5,7 @@
  * from the file that is called the same but for the split ("gsm8k_test.jsonl": "gsm8k_train"). */
 #include "data/data.h"
 #include "data/documents.h"
+#include "data/folder.h"
 #include "hash/sha256.h"
 #include "io/file.h"
 #include "json/json.h"
@@ -122,6 +123,27 @@ static sqz_status locate(const task *t, const char *name, const char *given, con
                           t->name, split, split, main_split);
 }
 
+static int has_subset(const char *path, const char *subset)
+{
+    data_folder f = {0};
+    int has = 0;
+    if (folder_scan(path, &f, NULL)) return 0;
+    for (int64_t i = 0; i < f.n_splits; i++) has |= !strcmp(f.splits[i].config, subset);
+    folder_free(&f);
+    return has;
+}
+
+/* A folder for the members of a group in which this one is missing. */
+static sqz_status no_member(const task *t, const char *folder, const char *split, sqz_error *err)
+{
+    const char *subset = t->config ? t->config : t->member;
+    return err_set(err, ERR_MODEL,
+                   "task %s: %s has neither %s/%s_%s.csv (.jsonl, .parquet) nor a subset %s; put "
+                   "its rows there, or name one by one the tasks whose rows are there: "
+                   "TASK=FOLDER,TASK=FOLDER",
+                   t->name, folder, split, subset, split, subset);
+}
+
 static sqz_status open_split(const task *t, const char *name, const char *given, const char *split,
                              dataset **out, sqz_error *err)
 {
@@ -139,9 +161,9 @@ static sqz_status open_split(const task *t, const char *name, const char *given,
     if (st && with.config && path_exists(where) && (!t->member || has_plain(where, split))) {
         with.config = NULL;
         st = dataset_open_with(where, &with, out, err);
-    } else if (st && t->member && given && err && err->code == ERR_MODEL) {
-        err_prefix(err, "task %s: no %s/%s_%s.csv (.jsonl, .parquet)", t->name, split, t->config,
-                   split);
+    } else if (st == ERR_MODEL && with.config && t->member && given &&
+               !has_subset(where, with.config)) {
+        st = no_member(t, given, split, err);
     }
     if (st && !given && err && err->code != SQZ_E_NOMEM)
         err_prefix(err, "task %s, data set %s (%s=FILE or %s=FOLDER takes local rows)", t->name,

@@ -103,6 +103,8 @@ sqz_status task_parse(const cJSON *definition, const char *where, const char *me
 /* ---- known.c: by name ---- */
 /* The k-th known task or group with its line of help, or NULL after the last. */
 const char *task_known(int k, const char **about);
+/* The known task within `most` edits of the word, or NULL. */
+const char *task_near(const char *word, int most);
 /* Is `name` a known task or group, or the path of a definition?  PATH#MEMBER is a group's task. */
 sqz_status task_exists(const char *name, int *known, sqz_error *err);
 sqz_status task_open(const char *name, task **out, sqz_error *err);
