@@ -12,7 +12,7 @@ further apart than two log-likelihoods can be that are each off by the tolerance
 Each model, number of examples and task is one file in FOLDER/results, and is not run again while that file is there:
 a run that was stopped goes on, and the table of --markdown has everything in the folder.  The harness's answers are kept in
 FOLDER/harness: without FOLDER/results another build is compared with them.  Exit 1 on any disagreement.
-Needs lm-eval 0.4.13, transformers and torch; says so and exits 0 where they are missing.
+Needs lm-eval 0.4.13, transformers and torch; says so and exits 77 where they are missing.
 """
 import argparse
 import csv
@@ -36,8 +36,8 @@ try:
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 except ImportError as e:
-    print(f"agreement: skipped, {e}")
-    sys.exit(0)
+    print(f"skipped: {e}")
+    sys.exit(77)
 
 TOLERANCE = 1e-3
 evaluator.add_env_info = lambda results: None  # it questions the machine at length, after every task
@@ -404,15 +404,16 @@ def line(model, shots, task, c):
 
 def table(results, markdown):
     lines = ["| model | task | examples | rows | requests | worst | greedy | texts | wrong | ties (otherwise) | metrics | verdict |", "|---|---|---|---|---|---|---|---|---|---|---|---|"]
-    bad = 0
+    cells = []
     for f in sorted(os.listdir(results)):
         with open(os.path.join(results, f), encoding="utf-8") as file:
-            c = json.load(file)
+            cells.append(c := json.load(file))
         lines.append(line(c["model"], c["shots"], c["task"], c))
-        bad += not verdict(c)
     if markdown:
         with open(markdown, "w", encoding="utf-8") as f:
             f.write("\n".join(lines) + "\n")
+    bad, (rows, requests, ties) = sum(not verdict(c) for c in cells), (sum(c[k] for c in cells) for k in ("rows", "requests", "ties"))
+    print(f"{len(cells)} runs, {rows} rows, {requests} log-likelihoods, {ties} ties: {bad} runs differ")
     return bad
 
 
@@ -436,8 +437,8 @@ def main():
     a = p.parse_args()
     shared = os.environ.get("SQZ_SHARED", "")
     if not os.path.isdir(os.path.join(shared, "data", "eval")):
-        print("agreement: skipped, SQZ_SHARED names no folder with data/eval")
-        return 0
+        print("skipped: SQZ_SHARED names no folder with data/eval")
+        return 77
     torch.set_num_threads(1)
     a.work = a.work or tempfile.mkdtemp(prefix="sqz_agreement_")
     results = os.path.join(a.work, "results")

@@ -250,7 +250,7 @@ def cases(a, inputs):
     yield from sentencepiece_cases(a, inputs)
     shared = os.path.join(os.environ.get("SQZ_SHARED", ""), "data/tokenizers")
     if not os.environ.get("SQZ_SHARED") or not os.path.isdir(shared):
-        print("published tokenizers skipped: SQZ_SHARED names no folder with data/tokenizers")
+        print("skipped: published tokenizers (SQZ_SHARED names no folder with data/tokenizers)")
         return
     for name in sorted(os.listdir(shared)):
         folder = os.path.join(shared, name)
@@ -287,7 +287,7 @@ def main():
     head = f"{characters:,} characters in all texts\n\n| tokenizer | entries | texts | different |\n|---|---|---|---|\n"
     with open(os.path.join(a.out, "tokenizers.md"), "w") as f:
         f.write(head + "\n".join(rows) + "\n")
-    print(f"{len(rows)} tokenizers, {len(notes)} with differences")
+    print(f"{len(rows)} tokenizers, {len(inputs)} texts each, {len(notes)} with differences")
     return 1 if notes else 0
 
 

@@ -53,7 +53,7 @@ def by_name(sqz, models):
             print(f"{model['name']}: transformers {n}, table {model['parameters']}, estimate off by {d}")
         worst = max(worst, d or 0)
     print(f"by name: {len(models)} models, {bad} differ, worst {100 * worst:.4f} %", flush=True)
-    return bad + (len(models) < 40)
+    return bad + (len(models) < 40), worst
 
 
 def by_config(sqz, folders, known):
@@ -71,7 +71,7 @@ def by_config(sqz, folders, known):
             print(f"{folder}: transformers {n}, estimate off by {d}")
         worst = max(worst, d or 0)
     print(f"by config.json: {len(folders)} models ({named} known by name too), {bad} differ, worst {100 * worst:.4f} %", flush=True)
-    return bad
+    return bad, worst
 
 
 def main():
@@ -84,7 +84,9 @@ def main():
     known = {n.lower().rpartition("/")[2] for m in models for n in (m["name"], *m.get("aliases", []))}
     roots = [a.configs, os.path.join(os.environ.get("SQZ_SHARED", ""), "models")]
     folders = [os.path.join(r, d) for r in roots if os.path.isdir(r) for d in sorted(os.listdir(r)) if os.path.exists(os.path.join(r, d, "config.json"))]
-    return 1 if by_name(a.sqz, models) + by_config(a.sqz, folders, known) else 0
+    (bad, worst), (more, other) = by_name(a.sqz, models), by_config(a.sqz, folders, known)
+    print(f"{len(models)} models by name and {len(folders)} by config.json: {bad + more} differ, sizes off by at most {100 * max(worst, other):.4f} %")
+    return 1 if bad + more else 0
 
 
 if __name__ == "__main__":
