@@ -3,6 +3,7 @@
 #include "cli/terminal.h"
 #include "data/data.h"
 #include "io/file.h"
+#include "tokenizer/tokenizer.h"
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -241,6 +242,30 @@ static sqz_status record(const cli *c, sqz_error *err)
     return s;
 }
 
+/* Calibration reads text, so its tokenizer is whole; without it nobody has looked at the copy that
+ * lies beside the weights now. */
+static void tell_tokenizer(const cli *c)
+{
+    static const char *const files[] = {"tokenizer.json", "vocab.json", "tokenizer.model"};
+    const char *folder = json_str(c->json, "output", "");
+    int has = 0;
+    for (int i = 0; i < 3 && !has; i++) {
+        char *path = path_format("%s/%s", folder, files[i]);
+        has = path_exists(path);
+        free(path);
+    }
+    tokenizer *t = NULL;
+    sqz_error why = {0};
+    if (!has || cli_given(c, "calibration")) return;
+    if (tokenizer_open(folder, &t, &why))
+        terminal_log(SQZ_LOG_WARN,
+                     "the weights are whole, but sqz cannot read text with them: %s; the file is "
+                     "the model's, copied as it is",
+                     why.text);
+    else
+        tokenizer_free(t);
+}
+
 static sqz_status run(cli *c, sqz_error *err)
 {
     if (cli_given(c, "samples") && cli_given(c, "tokens"))
@@ -255,8 +280,10 @@ static sqz_status run(cli *c, sqz_error *err)
     add_json(c, &r);
     one_step_free(&r);
     s = record(c, err);
-    if (!s) say(c);
-    return s;
+    if (s) return s;
+    say(c);
+    tell_tokenizer(c);
+    return SQZ_OK;
 }
 
 const command cmd_quantize = {

@@ -193,6 +193,9 @@ static const struct {
     {"$SQZ run --resume $T/no --config x", 2, NULL, "--resume continues the run as recorded"},
     {"$SQZ --config $T/no.json", 2, NULL, "no.json"},
     {"$SQZ report $T/no", 3, NULL, "no such run folder"},
+    {"cp -r $MODEL $T/torn; chmod -R u+w $T/torn; echo '{\"model\":[' >$T/torn/tokenizer.json; "
+     "$SQZ quantize $T/torn --method rtn --registry $T/reg3 --output $T/tornq",
+     0, "linears", "/tornq/tokenizer.json:"},
     {"$SQZ quantize $MODEL --output $T/q", 2, NULL, "--method and --output"},
     {"$SQZ quantize $MODEL --method no-such --output $T/q", 2, NULL, "no-such"},
     {"$SQZ quantize $MODEL --method rtn --symmetric --asymmetric --output $T/q", 2, NULL,
