@@ -69,6 +69,18 @@ cJSON *artifact_manifest(const registry *r, const char *digest, sqz_error *err)
     return manifest;
 }
 
+sqz_status artifact_checked(registry *r, const char *digest, sqz_error *err)
+{
+    const cJSON *t;
+    sqz_status st = object_checked(r, digest, err);
+    cJSON *manifest = st ? NULL : artifact_manifest(r, digest, err);
+    if (!st && !manifest) st = err && err->code ? err->code : ERR_STORAGE;
+    cJSON_ArrayForEach(t, json_get(manifest, "tensors")) if (!st) st =
+        object_checked(r, json_str(t, "object", ""), err);
+    cJSON_Delete(manifest);
+    return st;
+}
+
 /* ---- database -------------------------------------------------------------------------------- */
 
 /* Runs one statement that returns no rows, with n text parameters (NULL = SQL null). */

@@ -61,6 +61,9 @@ typedef struct artifact_row {
 sqz_status artifact_put(registry *, const cJSON *manifest, char digest[DIGEST_TEXT],
                         sqz_error *err); /* manifest as object; checks that its objects exist */
 cJSON *artifact_manifest(const registry *, const char *digest, sqz_error *err);
+/* Is everything of the artifact there and of the bytes that were recorded?  ERR_STORAGE names what
+ * is not; objects that this handle wrote or has hashed are not hashed again. */
+sqz_status artifact_checked(registry *, const char *digest, sqz_error *err);
 sqz_status artifact_record(registry *, const artifact_row *, const char *parent /* or NULL */,
                            sqz_error *err);
 sqz_status artifact_tag(registry *, const char *tag, const char *digest, sqz_error *err);

@@ -88,8 +88,7 @@ static const char *kl_dataset(const run *r)
     for (int i = 0; i < r->config->n_datasets; i++)
         if (json_get(json_get(results, r->config->datasets[i].name), "perplexity"))
             return sources_dataset_spec(&r->data, r->config, i);
-    const char *source =
-        sources_calibration_spec(&r->data, spec_str(r->spec, "calibration", NULL));
+    const char *source = sources_calibration_spec(&r->data, spec_str(r->spec, "calibration", NULL));
     return source ? source : sources_dataset_spec(&r->data, r->config, 0);
 }
 
@@ -134,8 +133,7 @@ static void stop_when_lost(const run *r, cJSON *job)
 static void add_steps(const run *r, const trial *t, cJSON *job)
 {
     cJSON *task = add_task(job, "steps"), *step;
-    const char *source =
-        sources_calibration_spec(&r->data, spec_str(r->spec, "calibration", NULL));
+    const char *source = sources_calibration_spec(&r->data, spec_str(r->spec, "calibration", NULL));
     if (source) {
         cJSON *c = cJSON_AddObjectToObject(task, "calibration");
         cJSON_AddStringToObject(c, "source", source);
@@ -151,13 +149,24 @@ static void add_steps(const run *r, const trial *t, cJSON *job)
         cJSON_AddNumberToObject(c, "seed", json_num(r->config->full, "seed", 0));
         cJSON *exclude = cJSON_AddArrayToObject(c, "exclude");
         for (int i = 0; i < r->config->n_datasets; i++)
-            cJSON_AddItemToArray(exclude, cJSON_CreateString(sources_dataset_spec(&r->data, r->config, i)));
+            cJSON_AddItemToArray(exclude,
+                                 cJSON_CreateString(sources_dataset_spec(&r->data, r->config, i)));
     }
     cJSON *steps = cJSON_Duplicate(json_get(t->json, "steps"), 1);
     cJSON_ArrayForEach(step, steps) cJSON_DeleteItemFromObjectCaseSensitive(step, "origin");
     cJSON_AddItemToObject(task, "steps", steps);
     if (r->config->format) cJSON_AddStringToObject(task, "format", r->config->format);
     cJSON_AddTrueToObject(task, "must_export"); /* the front is checkpoints, not figures */
+}
+
+/* The dense model's likeliest tokens, that candidates are compared with. */
+static void add_record(const run *r, cJSON *job)
+{
+    cJSON *task = add_task(job, "eval"), *kl = cJSON_AddObjectToObject(task, "kl");
+    cJSON_AddArrayToObject(task, "evals");
+    cJSON_AddStringToObject(kl, "dataset", kl_dataset(r));
+    cJSON_AddNumberToObject(kl, "tokens", (double)json_int(r->config->proxy, "kl_tokens", 0));
+    cJSON_AddTrueToObject(kl, "make");
 }
 
 /* ---- running --------------------------------------------------------------------------------- */
@@ -310,6 +319,86 @@ static sqz_status attempt_job(watch *w, const char *id, const cJSON *job, const 
     return SQZ_OK;
 }
 
+/* ---- objects of the registry that were damaged since they were recorded ---------------------- */
+/* What a job reads of the registry, and the job that made it: a trial's artifact, or the record of
+ * the dense model's predictions. */
+typedef struct source_object {
+    const char *digest; /* NULL: the job reads none */
+    const char *rung;   /* of the job that made it, for room and messages */
+} source_object;
+
+static const char *record_of(const cJSON *job)
+{
+    const cJSON *task;
+    cJSON_ArrayForEach(task, json_get(job, "tasks"))
+    {
+        const char *record = json_str(json_get(task, "kl"), "record", NULL);
+        if (record) return record;
+    }
+    return NULL;
+}
+
+/* The first of the job's objects whose bytes are not what was recorded; why says so. */
+static source_object damaged_source(run *r, const cJSON *job, sqz_error *why)
+{
+    source_object artifact = {json_str(job, "artifact", NULL), "proxy"},
+                  record = {record_of(job), "divergence"};
+    registry *fresh = NULL; /* the run's own handle does not hash again what it has hashed */
+    if (registry_open(r->store, &fresh, NULL)) return (source_object){0};
+    if (artifact.digest && artifact_checked(fresh, artifact.digest, why) != ERR_STORAGE)
+        artifact.digest = NULL;
+    if (!artifact.digest && record.digest &&
+        object_checked(fresh, record.digest, why) != ERR_STORAGE)
+        record.digest = NULL;
+    registry_close(fresh);
+    return artifact.digest ? artifact : record;
+}
+
+/* 1: a job of this one's failed because an object was damaged, and that object was made again. */
+static int make_again(run *r, const trial *t, const char *id, const cJSON *failed)
+{
+    sqz_error why = {0}, err = {0};
+    source_object lost = damaged_source(r, failed, &why);
+    if (!lost.digest) return 0;
+    int dense = !strcmp(lost.rung, "divergence");
+    run_log(r, SQZ_LOG_WARN, "%s: %s is made again: %s", id,
+            dense ? "the record of the dense model" : "its artifact", why.text);
+    cJSON *job = job_new(r, dense ? "dense" : id, "again");
+    if (dense)
+        add_record(r, job);
+    else
+        add_steps(r, t, job);
+    char *dir = path_format("%s/jobs/%s.again", r->dir, id);
+    watch w = {r, dense ? &r->baseline : t, lost.rung};
+    worker_outcome o = {0};
+    sqz_status s = attempt_job(&w, dense ? "dense" : id, job, dir, &o, &err);
+    if (!s && o.state != OUTCOME_OK) s = err_set(&err, ERR_STORAGE, "%s", o.message);
+    source_object still = s ? lost : damaged_source(r, failed, &why);
+    int made = !still.digest || strcmp(still.digest, lost.digest) != 0;
+    if (!made && !cancel_level(r, lost.rung))
+        run_log(r, SQZ_LOG_WARN,
+                "%s: it could not be made again: %s; a run in a new folder measures what this "
+                "machine makes now",
+                id, s ? err.text : "other bytes came out of it");
+    worker_outcome_free(&o);
+    free(dir);
+    cJSON_Delete(job);
+    return made;
+}
+
+/* Has the job to be run once more? */
+static int worth_again(run *r, const trial *t, const char *id, const char *rung, const cJSON *job,
+                       const worker_outcome *o)
+{
+    if (cancel_level(r, rung)) return 0;
+    /* a plugin passes a storage error on as SQZ_E_IO */
+    if (o->code == ERR_STORAGE || o->code == SQZ_E_IO) return make_again(r, t, id, job);
+    if (!killed_by_others(o)) return 0;
+    records_sweep(r);
+    run_log(r, SQZ_LOG_WARN, "%s.%s: its worker was killed from outside; trying again", id, rung);
+    return 1;
+}
+
 static sqz_status execute(run *r, const trial *t, const char *id, const char *rung,
                           const cJSON *job, const cJSON **result, sqz_error *err)
 {
@@ -320,10 +409,7 @@ static sqz_status execute(run *r, const trial *t, const char *id, const char *ru
     for (int attempt = 1; !s; attempt++) {
         worker_outcome_free(&o);
         s = attempt_job(&w, id, job, dir, &o, err);
-        if (s || attempt == ATTEMPTS || !killed_by_others(&o) || cancel_level(r, rung)) break;
-        records_sweep(r);
-        run_log(r, SQZ_LOG_WARN, "%s.%s: its worker was killed from outside; trying again", id,
-                rung);
+        if (s || attempt == ATTEMPTS || !worth_again(r, t, id, rung, job, &o)) break;
     }
     if (s) { /* said */
     } else if (cancel_level(r, rung) && o.state != OUTCOME_OK) {
@@ -378,15 +464,12 @@ sqz_status job_baseline(run *r, const cJSON **result, sqz_error *err)
 static sqz_status kl_record(run *r, const char **digest, sqz_error *err)
 {
     const cJSON *record = NULL;
-    int64_t tokens = json_int(r->config->proxy, "kl_tokens", 0);
     *digest = json_str(json_get(r->baseline.json, "kl_record"), "record", NULL);
-    if (*digest || tokens <= 0 || json_get(r->baseline.json, "kl_record")) return SQZ_OK;
+    if (*digest || json_int(r->config->proxy, "kl_tokens", 0) <= 0 ||
+        json_get(r->baseline.json, "kl_record"))
+        return SQZ_OK;
     cJSON *job = job_new(r, "dense", "divergence");
-    cJSON *task = add_task(job, "eval"), *kl = cJSON_AddObjectToObject(task, "kl");
-    cJSON_AddArrayToObject(task, "evals");
-    cJSON_AddStringToObject(kl, "dataset", kl_dataset(r));
-    cJSON_AddNumberToObject(kl, "tokens", (double)tokens);
-    cJSON_AddTrueToObject(kl, "make");
+    add_record(r, job);
     sqz_status s = settle(r, &r->baseline, "dense", "divergence", job, &record, err);
     if (s) return s;
     const cJSON *made = json_get(job_task(record, "eval"), "kl");

@@ -4,10 +4,42 @@
 """
 import json
 import os
+import shutil
 import sys
 from html.parser import HTMLParser
 
 import common
+
+
+def damage(store, digest):
+    path = os.path.join(store, "objects/sha256", digest[7:9], digest[9:])
+    os.chmod(path, 0o644)
+    with open(path, "r+b") as f:
+        f.seek(-5, os.SEEK_END)
+        f.write(b"DAMAG")
+
+
+def damaged(sqz, store, out):
+    """An interrupted run whose registry was damaged meanwhile: what is damaged is made again, the front is the same."""
+    want = common.front(out)
+    with open(os.path.join(out, "journal.jsonl"), encoding="utf-8") as f:
+        records = [json.loads(line) for line in f]
+    last = max(i for i, r in enumerate(records) if r["type"] == "start" and r["rung"] == "full")
+    proxy = max(i for i, r in enumerate(records[:last]) if r["type"] == "start" and r["rung"] == "proxy")
+    made = [t for r in records[:last] if r["type"] == "result" and r["rung"] in ("divergence", "proxy") for t in r["result"]["tasks"]]
+    record = next(t["kl"]["record"] for t in made if "record" in t.get("kl", {}))
+    artifact = [t["artifact"] for t in made if "artifact" in t][-1]
+    with open(os.path.join(store, "objects/sha256", artifact[7:9], artifact[9:]), encoding="utf-8") as f:
+        weights = next(iter(json.load(f)["tensors"].values()))["object"]
+    for cut, digest, words in ((last, weights, "its artifact is made again"), (proxy, record, "the record of the dense model is made again")):
+        damage(store, digest)
+        with open(os.path.join(out, "journal.jsonl"), "r+", encoding="utf-8") as f:
+            f.truncate(sum(len(line) for line in f.readlines()[:cut]))
+        shutil.rmtree(os.path.join(out, "models"))
+        _, err = common.run(sqz, ["run", "--resume", out, "--yes"], store)
+        assert words in err, err
+        assert common.front(out) == want, (common.front(out), want)
+    common.run(sqz, ["registry", "verify"], store)
 
 
 def main(sqz, work):
@@ -46,6 +78,7 @@ def main(sqz, work):
     ppl = json.loads(got)["results"]["test"]["perplexity"]
     assert abs(ppl / m["metrics"]["perplexity"] - 1) < 1e-6, (ppl, m["metrics"]["perplexity"])
     common.run(sqz, ["registry", "verify"], store)
+    damaged(sqz, store, out)
     HTMLParser().feed(open(os.path.join(out, "report.html"), encoding="utf-8").read())
     print(f"ok: {len(members)} members of {len(trials) - 1} trials")
 
