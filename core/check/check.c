@@ -430,14 +430,17 @@ sqz_status check_run(const check_options *options, cJSON *out, int *passed, sqz_
     char *file = realpath(options->file, NULL);
     const char *why = file ? "is a folder" : strerror(errno);
     char *program = program_path();
-    const char *tmp = dir_for_temporary();
-    char *work = path_format("%s/sqz-check-XXXXXX", tmp);
+    char *work = NULL;
     trial *t = calloc(1, sizeof *t);
     if (!file || path_is_dir(file))
         s = err_set(err, ERR_USAGE, "%s: %s; give the path of a plugin's .so file", options->file,
                     why);
-    else if (!program || !t || !mkdtemp(work))
-        s = err_set(err, SQZ_E_INTERNAL, "cannot make a folder in %s: %s", tmp, strerror(errno));
+    else if (!program)
+        s = err_set(err, SQZ_E_INTERNAL, "cannot find the sqz program: %s", strerror(errno));
+    else if (!t)
+        s = err_set(err, SQZ_E_NOMEM, "no memory for the checks");
+    else
+        s = dir_make_temporary(&work, err);
     if (!s) {
         cJSON *agents;
         walk w = {.options = options, .trial = t};

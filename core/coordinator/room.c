@@ -114,18 +114,22 @@ char *room_watch(room_monitor *m, const cJSON *spec, const char *store, const ch
 {
     char *text = NULL;
     double disk = disk_threshold(spec);
+    char memory[32], all[32], in_store[32], in_run[32];
+    disk_amount((double)now->memory_bytes, memory);
+    disk_amount((double)now->memory_total, all);
+    disk_amount((double)now->store_bytes, in_store);
+    disk_amount((double)now->run_bytes, in_run);
     if (falls_short(&m->memory_low, now->memory_bytes, memory_threshold(now)))
         append(&text,
-               path_format("only %.0f MB of memory are free (%.1f GB in all): end other "
-                           "programs, or stop with Ctrl-C and resume with a lower "
-                           "hardware.memory; a job beyond its limit is stopped",
-                           (double)now->memory_bytes / 1e6, (double)now->memory_total / 1e9));
+               path_format("only %s of memory are free (%s in all): end other programs, or stop "
+                           "with Ctrl-C and resume with a lower hardware.memory; a job beyond its "
+                           "limit is stopped",
+                           memory, all));
     if (falls_short(&m->store_low, now->store_bytes, disk))
-        append(&text, path_format("only %.0f MB are free in the registry %s: `sqz registry gc` may "
+        append(&text, path_format("only %s are free in the registry %s: `sqz registry gc` may "
                                   "free some",
-                                  (double)now->store_bytes / 1e6, store));
+                                  in_store, store));
     if (falls_short(&m->run_low, now->run_bytes, disk) && now->run_bytes != now->store_bytes)
-        append(&text, path_format("only %.0f MB are free in the run folder %s",
-                                  (double)now->run_bytes / 1e6, dir));
+        append(&text, path_format("only %s are free in the run folder %s", in_run, dir));
     return text;
 }

@@ -294,7 +294,8 @@ START_TEST(the_watch_tells_once)
     now.memory_bytes = 900000000;
     now.store_bytes = now.run_bytes = 1500000000; /* one disk: told once */
     s = room_watch(&m, spec, "/store", "/run", &now);
-    ck_assert_msg(s && strstr(s, "memory") && strstr(s, "registry /store") && !strstr(s, "/run"),
+    ck_assert_msg(s && strstr(s, "memory") && strstr(s, "only 1.5 GB are free in the registry /store") &&
+                      !strstr(s, "/run"),
                   "%s", s ? s : "");
     free(s);
     now = (room){-1, -1, -1, -1}; /* unknown is no shortage */
