@@ -2,15 +2,20 @@
 #include "host/cache.h"
 #include "host/program.h"
 #include "io/file.h"
+#include <dirent.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
-enum { MAX_CACHE = 64 << 20 };
+enum { MAX_CACHE = 64 << 20, MAX_HOSTS = 8, KEY = 12 };
 
 typedef struct table {
-    char *path;
-    const char *schema;
+    const char *name, *schema;
+    char *path;   /* FOLDER/NAME-KEY.json; NULL: nothing is kept */
+    int found;    /* the file was there, and of this host */
     cJSON *files; /* path -> {size, times, digest, ...} */
     int changed;
 } table;
@@ -31,6 +36,59 @@ static void identify_program(char host[160])
     free(program);
 }
 
+/* ---- one file a host --------------------------------------------------------------------------
+ */
+static int is_of_a_host(const char *file, const char *name)
+{
+    size_t n = strlen(name);
+    return !strncmp(file, name, n) && file[n] == '-' && strlen(file) == n + 1 + KEY + 5 &&
+           !strcmp(file + n + 1 + KEY, ".json");
+}
+
+/* Of NAME-KEY.json the oldest, when there are more than MAX_HOSTS. */
+static char *one_too_many(const char *folder, const char *name)
+{
+    char *oldest = NULL;
+    struct stat st;
+    struct timespec when = {0};
+    int n = 0;
+    DIR *d = opendir(folder);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (!is_of_a_host(e->d_name, name) || fstatat(dirfd(d), e->d_name, &st, 0)) continue;
+        int older = st.st_mtim.tv_sec < when.tv_sec ||
+                    (st.st_mtim.tv_sec == when.tv_sec && st.st_mtim.tv_nsec < when.tv_nsec);
+        if (n++ && !older) continue;
+        free(oldest);
+        oldest = path_format("%s/%s", folder, e->d_name);
+        when = st.st_mtim;
+    }
+    if (d) closedir(d);
+    if (n > MAX_HOSTS) return oldest;
+    free(oldest);
+    return NULL;
+}
+
+static char *table_path(const char *folder, const table *t, const char *host)
+{
+    char key[DIGEST_TEXT];
+    sha256_buffer(host, strlen(host), key);
+    return path_format("%s/%s-%.*s.json", folder, t->name, KEY, key + strlen("sha256:"));
+}
+
+/* The times of the files tell which hosts are in use. */
+static void forget_old_hosts(const table *t)
+{
+    char *folder = path_format("%s", t->path), *slash = strrchr(folder, '/'), *old;
+    *slash = 0;
+    while ((old = one_too_many(folder, t->name))) {
+        int gone = unlink(old) == 0;
+        free(old);
+        if (!gone) break;
+    }
+    free(folder);
+}
+
+/* ---- reading and writing --------------------------------------------------------------------- */
 static void table_load(table *t, const char *host)
 {
     json_doc *doc = NULL;
@@ -39,6 +97,7 @@ static void table_load(table *t, const char *host)
         if (!strcmp(json_str(root, "schema", ""), t->schema) &&
             !strcmp(json_str(root, "host", ""), host) && cJSON_IsObject(files))
             t->files = cJSON_Duplicate(files, 1);
+        t->found = t->files != NULL;
         json_free(doc);
     }
     if (!t->files) t->files = cJSON_CreateObject();
@@ -46,6 +105,7 @@ static void table_load(table *t, const char *host)
 
 static void table_save(table *t, const char *host)
 {
+    if (t->path && t->found && !t->changed) utimensat(AT_FDCWD, t->path, NULL, 0); /* in use */
     if (t->path && t->changed) {
         cJSON *root = cJSON_CreateObject();
         cJSON_AddStringToObject(root, "schema", t->schema);
@@ -53,6 +113,7 @@ static void table_save(table *t, const char *host)
         cJSON_AddItemToObject(root, "files", cJSON_Duplicate(t->files, 1));
         char *text = json_text(root, 1);
         if (text) file_write(t->path, text, (int64_t)strlen(text), NULL);
+        if (!t->found) forget_old_hosts(t);
         free(text);
         cJSON_Delete(root);
     }
@@ -73,12 +134,12 @@ scan_cache *cache_open(const char *dir)
     scan_cache *c = calloc(1, sizeof *c);
     char *folder = dir ? path_format("%s", dir) : default_dir();
     if (!c) memory_failed("the plugin cache");
-    c->described.schema = "sqz.plugins/1";
-    c->denied.schema = "sqz.denied/1";
+    c->described = (table){.name = "plugins", .schema = "sqz.plugins/1"};
+    c->denied = (table){.name = "denied", .schema = "sqz.denied/1"};
     identify_program(c->host);
     if (folder && dir_make(folder, NULL) == SQZ_OK) {
-        c->described.path = path_format("%s/plugins.json", folder);
-        c->denied.path = path_format("%s/denied.json", folder);
+        c->described.path = table_path(folder, &c->described, c->host);
+        c->denied.path = table_path(folder, &c->denied, c->host);
     }
     free(folder);
     table_load(&c->described, c->host);

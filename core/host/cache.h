@@ -1,9 +1,11 @@
 /* cache.h - what earlier scans found, so that a plugin file is opened once and not at every start.
  *
- * plugins.json holds descriptions, denied.json the files whose scan crashed, hung twice, or took
- * too long once, which may be the machine's fault.  Both are keyed by path and size, then times or,
- * when those differ, SHA-256; both are dropped when the program itself changes.  Losing them costs
- * a scan, so trouble in writing them is not reported. */
+ * plugins-KEY.json holds descriptions, denied-KEY.json the files whose scan crashed, hung twice, or
+ * took too long once, which may be the machine's fault.  Entries are keyed by path and size, then
+ * times or, when those differ, SHA-256.  KEY is of the program that scanned, its version, size and
+ * time: another build scans for itself, and builds used in turn do not drop each other's answers;
+ * those of the last eight are kept.  Losing them costs a scan, so trouble in writing them is not
+ * reported. */
 #ifndef SQZ_CORE_HOST_CACHE_H
 #define SQZ_CORE_HOST_CACHE_H
 #include "error/error.h"

@@ -32,7 +32,7 @@ typedef struct catalogue_options {
     int n_allow;
     const char *const *deny;
     int n_deny;
-    const char *cache_dir;    /* for plugins.json and denied.json; NULL = default cache */
+    const char *cache_dir;    /* see host/cache.h; NULL = default cache */
     double scan_timeout_s;    /* for one file; 0 = 10 */
     int only_paths;           /* look nowhere but in `paths` */
 } catalogue_options;

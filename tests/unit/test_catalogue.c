@@ -6,6 +6,8 @@
 #include "io/file.h"
 #include <check.h>
 #include <elf.h>
+#include <fcntl.h>
+#include <glob.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -261,7 +263,7 @@ START_TEST(denied_file_is_not_opened_until_it_changes)
     c = open_dir(dir);
     catalogue_problem(c, 0, &file, &why);
     says(why, "not opened again until the file or sqz changes");
-    says(why, "denied.json");
+    says(why, "cache/denied-");
     catalogue_close(c);
     /* A new time with the same bytes is no change... */
     struct timespec times[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
@@ -338,12 +340,25 @@ END_TEST
 /* ---- cache
  * --------------------------------------------------------------------------------------------------
  */
+/* The descriptions of programs that scanned: how many files; first (may be NULL) is one of them. */
+static int cache_files(char **first)
+{
+    glob_t found = {0};
+    char *pattern = path_format("%s/cache/plugins-*.json", work);
+    int n = glob(pattern, 0, NULL, &found) ? 0 : (int)found.gl_pathc;
+    if (first) *first = path_format("%s", n ? found.gl_pathv[0] : "");
+    globfree(&found);
+    free(pattern);
+    return n;
+}
+
 START_TEST(cached_description_needs_no_scan)
 {
-    char *dir = place("witness", "p", "w"), *cache = path_format("%s/cache/plugins.json", work);
+    char *dir = place("witness", "p", "w"), *cache;
     char *text, *double_copy = path_format("%s/program", work);
     int64_t bytes;
     catalogue_close(open_dir(dir));
+    ck_assert_int_eq(cache_files(&cache), 1);
     /* What the cache says is believed: change the summary there and see it come back. */
     ck_assert_int_eq(file_read(cache, 1 << 20, &text, &bytes, NULL), SQZ_OK);
     char *at = strstr(text, "tells what it was given");
@@ -360,6 +375,11 @@ START_TEST(cached_description_needs_no_scan)
     c = open_dir(dir);
     ck_assert_str_eq(catalogue_at(c, 0)->summary, "tells what it was given");
     catalogue_close(c);
+    /* and costs the first one nothing */
+    setenv("SQZ_EXE", SQZ_DOUBLE, 1);
+    c = open_dir(dir);
+    ck_assert_str_eq(catalogue_at(c, 0)->summary, "TELLS what it was given");
+    catalogue_close(c);
     /* A broken cache costs a scan, no more. */
     ck_assert_int_eq(file_write(cache, "{\"schema\":", 10, NULL), SQZ_OK);
     c = open_dir(dir);
@@ -367,6 +387,38 @@ START_TEST(cached_description_needs_no_scan)
     catalogue_close(c);
     free(text);
     free(double_copy);
+    free(cache);
+    free(dir);
+}
+END_TEST
+
+/* Programs come and go: the answers of the eight that were used last are kept. */
+START_TEST(caches_are_bounded)
+{
+    char *dir = place("witness", "p", "w"), *cache;
+    catalogue_close(open_dir(dir));
+    ck_assert_int_eq(cache_files(&cache), 1);
+    char *oldest = path_format("%s/cache/plugins-000000000000.json", work);
+    for (int i = 0; i < 10; i++) {
+        char *other = path_format("%s/cache/plugins-%012d.json", work, i);
+        const struct timespec when[2] = {{1000 + i, 0}, {1000 + i, 0}};
+        ck_assert_int_eq(file_write(other, "{}", 2, NULL), SQZ_OK);
+        ck_assert_int_eq(utimensat(AT_FDCWD, other, when, 0), 0);
+        free(other);
+    }
+    const struct timespec older[2] = {{1, 0}, {1, 0}};
+    ck_assert_int_eq(utimensat(AT_FDCWD, cache, older, 0), 0);
+    catalogue_close(open_dir(dir)); /* in use: not the oldest any more */
+    char *double_copy = path_format("%s/program", work);
+    copy(SQZ_DOUBLE, double_copy);
+    chmod(double_copy, 0755);
+    setenv("SQZ_EXE", double_copy, 1);
+    catalogue_close(open_dir(dir));
+    ck_assert_int_eq(cache_files(NULL), 8);
+    ck_assert_int_eq(path_exists(oldest), 0);
+    ck_assert_int_eq(path_exists(cache), 1);
+    free(double_copy);
+    free(oldest);
     free(cache);
     free(dir);
 }
@@ -502,6 +554,7 @@ int main(void)
     tcase_add_test(t, slow_scan_has_a_second_try);
     tcase_add_test(t, a_program_that_cannot_scan_denies_nothing);
     tcase_add_test(t, cached_description_needs_no_scan);
+    tcase_add_test(t, caches_are_bounded);
     tcase_add_test(t, first_found_wins_and_the_other_is_shadowed);
     tcase_add_test(t, environment_path_takes_absolute_entries_only);
     tcase_add_test(t, allow_and_deny_by_short_name_or_id);
