@@ -1,4 +1,5 @@
 /* cmd_eval.c - sqz eval: a model on data sets, in a worker. */
+#include "cli/duel.h"
 #include "cli/shared.h"
 #include "cli/terminal.h"
 #include "io/file.h"
@@ -215,7 +216,9 @@ static sqz_status compare_with(const cli *c, cJSON *tasks, sqz_error *err)
     cJSON *items = NULL, *eval;
     if (!against) return SQZ_OK;
     int is_file = is_items_file(against);
-    sqz_status s = is_file ? SQZ_OK : evaluate_base(c, against, &items, err);
+    int same = 1; /* the tokens of both; of a file it is not known */
+    sqz_status s = is_file ? SQZ_OK : duel_same_tokens(c, against, c->args[0], &same, err);
+    if (!s && !is_file) s = evaluate_base(c, against, &items, err);
     char *file = is_file ? cli_absolute(against) : NULL;
     cJSON_ArrayForEach(eval, json_get(tasks->child, "evals"))
     {
@@ -227,6 +230,7 @@ static sqz_status compare_with(const cli *c, cJSON *tasks, sqz_error *err)
                         json_str(eval, "name", ""));
         cJSON *early = cJSON_AddObjectToObject(eval, "early");
         cJSON_AddStringToObject(early, "against", of ? of : "");
+        if (!same) cJSON_AddTrueToObject(early, "other_tokens");
         cJSON_AddNumberToObject(early, "margin", cli_real(c, "margin"));
         cJSON_AddNumberToObject(early, "alpha", cli_real(c, "alpha"));
         cJSON_AddNumberToObject(early, "seed", (double)cli_seed(c));

@@ -1,6 +1,7 @@
 /* duel.c - see duel.h. */
 #include "cli/duel.h"
 #include "compare/compare.h"
+#include "tokenizer/tokenizer.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,10 +125,56 @@ static sqz_status score(const cli *c, duel *d, sqz_error *err)
     return s;
 }
 
+static sqz_status probe_ids(const cli *c, const char *word, int32_t **ids, int64_t *n,
+                            sqz_error *err)
+{
+    static const char probe[] =
+        "The quick brown fox's 12345.67 wouldn't jump over 98 lazy DOGS;  quietly,\n\n\tit said: "
+        "\"re-tokenization\" (x = [y_1, {z}]) costs $5 \xe2\x80\x94 caf\xc3\xa9, "
+        "\xd0\xbc\xd0\xb8\xd1\x80, \xe6\x9d\xb1\xe4\xba\xac, \xf0\x9f\x99\x82.";
+    model_ref ref = {0};
+    tokenizer *tok = NULL;
+    sqz_status s = model_ref_open(c, word, &ref, err);
+    if (!s) s = tokenizer_open(ref.folder, &tok, err);
+    if (!s) s = tokenizer_encode(tok, probe, (int64_t)strlen(probe), 0, ids, n, err);
+    tokenizer_free(tok);
+    model_ref_free(&ref);
+    return s;
+}
+
+sqz_status duel_same_tokens(const cli *c, const char *base, const char *model, int *same,
+                            sqz_error *err)
+{
+    int32_t *a = NULL, *b = NULL;
+    int64_t n = 0, m = 0;
+    sqz_status s = probe_ids(c, base, &a, &n, err);
+    if (s) err_prefix(err, "base %s", base);
+    if (!s && (s = probe_ids(c, model, &b, &m, err))) err_prefix(err, "model %s", model);
+    *same = !s && n == m && memcmp(a, b, (size_t)n * sizeof *a) == 0;
+    free(a);
+    free(b);
+    return s;
+}
+
+/* Predictions and generations are tokens: of other tokens they would be compared as nonsense. */
+static sqz_status check_tokens(const cli *c, const duel_plan *plan, duel *d, sqz_error *err)
+{
+    const char *const *prompts;
+    int asked = cli_int(c, "kl-tokens") || plan->generations || cli_list(c, "prompt", &prompts);
+    sqz_status s = duel_same_tokens(c, c->args[0], c->args[1], &d->same_tokens, err);
+    if (s || d->same_tokens || !asked) return s;
+    return err_set(err, ERR_USAGE,
+                   "%s and %s split text into different tokens, so that neither their predictions "
+                   "nor their generations compare; right and wrong answers do: give --kl-tokens 0 "
+                   "--generations 0 and no --prompt",
+                   c->args[0], c->args[1]);
+}
+
 sqz_status duel_run(const cli *c, const duel_plan *plan, duel *out, sqz_error *err)
 {
     *out = (duel){0};
-    sqz_status s = run_side(c, plan, 0, out, err);
+    sqz_status s = check_tokens(c, plan, out, err);
+    if (!s) s = run_side(c, plan, 0, out, err);
     if (!s) s = run_side(c, plan, 1, out, err);
     if (!s) s = score(c, out, err);
     if (s) duel_free(out);
@@ -165,6 +212,13 @@ static sqz_status compare_set(const cli *c, const duel *d, const char *name, con
     cJSON *set = cJSON_AddObjectToObject(into, name);
     const cJSON *kl = duel_divergence(d, name);
     sqz_status s = compare_items(&in, set, err);
+    if (!s && !d->same_tokens && !json_get(set, "lost"))
+        s = err_set(
+            err, SQZ_E_UNSUPPORTED,
+            "%s: the models split text into different tokens, and losses of other tokens do "
+            "not compare; `sqz eval` with --dataset rolling_text=FILE gives each model's "
+            "perplexity per byte",
+            name);
     if (!s && kl) cJSON_AddItemToObject(set, "kl", cJSON_Duplicate(kl, 1));
     return s;
 }

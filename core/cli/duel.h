@@ -43,8 +43,14 @@ typedef struct duel {
     cJSON *evals;      /* what was evaluated: [{"name","dataset",...}] */
     cJSON *results[2]; /* lists of task results, of the base and of the model */
     cJSON *scored;     /* what the base finds of the model's generations, or NULL */
+    int same_tokens;
 } duel;
-/* Everything that the options and the plan ask for. */
+/* Do the two models (as the user named them) split text into the same tokens?  Told by a text in
+ * which tokenizers part. */
+sqz_status duel_same_tokens(const cli *, const char *base, const char *model, int *same,
+                            sqz_error *err);
+/* Everything that the options and the plan ask for.  Of models with different tokens nothing can be
+ * asked but right and wrong answers. */
 sqz_status duel_run(const cli *, const duel_plan *, duel *out, sqz_error *err);
 void duel_free(duel *);
 /* The result of the model's (side 1) or base's (0) task "eval", "generate", "bench"; or NULL. */

@@ -18,7 +18,8 @@ struct early {
 };
 
 /* Items are right (1) or wrong (0), more is better; or losses of windows, less is better. */
-static sqz_status check(early *e, const char *name, const char *primary, sqz_error *err)
+static sqz_status check(early *e, const cJSON *spec, const char *name, const char *primary,
+                        sqz_error *err)
 {
     e->binary = 1;
     for (int64_t k = 0; k < e->base.n; k++)
@@ -29,6 +30,11 @@ static sqz_status check(early *e, const char *name, const char *primary, sqz_err
         return err_set(err, SQZ_E_UNSUPPORTED,
                        "%s: an early end needs items that are right or wrong, or windows of text; "
                        "evaluate it without --against",
+                       name);
+    if (!e->binary && json_bool(spec, "other_tokens", 0))
+        return err_set(err, SQZ_E_UNSUPPORTED,
+                       "%s: the models split text into different tokens, and losses of other "
+                       "tokens do not compare; evaluate it without --against",
                        name);
     if (!(e->margin >= 0 && e->margin < 1) || !(e->alpha > 0 && e->alpha < 1))
         return err_set(err, ERR_USAGE, "%s: margin must lie in [0, 1), alpha in (0, 1)", name);
@@ -46,7 +52,7 @@ sqz_status early_open(const cJSON *spec, const char *name, const char *primary, 
     e->seed = (uint64_t)json_int(spec, "seed", 0);
     e->only_worse = json_bool(spec, "only_worse", 0);
     sqz_status st = outcomes_read(json_str(spec, "against", ""), name, 0, &e->base, err);
-    return st ? st : check(e, name, primary, err);
+    return st ? st : check(e, spec, name, primary, err);
 }
 
 void early_close(early *e)

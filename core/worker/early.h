@@ -4,7 +4,8 @@
  * "alpha": A, "seed": N, "only_worse": bool}.  Rows (windows of text) that the other model has,
  * too, are evaluated in an order drawn by the seed.  Decided is whether this model is worse than
  * the other by more than D: of right and wrong items, accuracy lost; of text, perplexity / its
- * perplexity - 1.  only_worse: a model within the margin is evaluated to the end. */
+ * perplexity - 1.  only_worse: a model within the margin is evaluated to the end.  other_tokens:
+ * the other model splits text differently, so that text is refused. */
 #ifndef SQZ_CORE_WORKER_EARLY_H
 #define SQZ_CORE_WORKER_EARLY_H
 #include "data/data.h"

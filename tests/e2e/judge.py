@@ -108,6 +108,25 @@ with open(other, "w", encoding="utf-8") as f:
 _, err = common.run(sqz, ["eval", out("q2"), "--dataset", ARITH, "--limit", "4", "--against", other], store, expect=2)
 check("no outcomes of it" in err, err)
 
+# ---- models that split text into different tokens: answers compare, losses, predictions and texts do not
+halved = out("halved")
+shutil.copytree(common.MODEL, halved)
+with open(os.path.join(halved, "tokenizer.json"), encoding="utf-8") as f:
+    words = json.load(f)
+words["model"]["merges"] = words["model"]["merges"][: len(words["model"]["merges"]) // 2]
+with open(os.path.join(halved, "tokenizer.json"), "w", encoding="utf-8") as f:
+    json.dump(words, f)
+few = ["--limit", "12", "--window", "64"]
+for command in ("compare", "validate"):
+    _, err = common.run(sqz, [command, common.MODEL, halved, "--dataset", FACTS, *few], store, expect=2)
+    check("different tokens" in err and "--kl-tokens 0 --generations 0" in err, err)
+answers = ["--kl-tokens", "0", "--generations", "0"]
+common.run(sqz, ["compare", common.MODEL, halved, "--dataset", FACTS, *few, *answers, "--json", out("h.json")], store)
+check(common.load(folder, "h.json")["comparisons"]["facts_test"]["n"] == 12, "answers compare")
+for args in (["compare", common.MODEL, halved, *answers], ["eval", halved, "--against", common.MODEL]):
+    _, err = common.run(sqz, [*args, "--dataset", TEXT, *few], store, expect=2)
+    check("losses of other tokens do not compare" in err, err)
+
 # ---- a run does not measure a candidate to the end that has certainly lost too much
 config = common.pipeline(folder, dataset=[{"source": FACTS, "limit": 240}], steps=[{"use": "rtn", "with": {"bits": 2, "group_size": 128}}], budget={"trials": 1},
                          eval={"proxy": {"enabled": False}, "full": {"stop_alpha": 0.05}, "bench": False})
