@@ -31,7 +31,7 @@ ready() {
 python=${SQZ_PYTHON:-}
 [ -n "$python" ] || ready
 command -v "$python" >/dev/null || { echo "interop: SQZ_PYTHON: $python is no program" >&2 && exit 2; }
-export PYTHONUNBUFFERED=1
+export PYTHONUNBUFFERED=1 HF_HUB_DISABLE_PROGRESS_BARS=1 TQDM_DISABLE=1 # a log of results, not of bars
 
 full() { [ "${SQZ_INTEROP:-}" = full ]; }
 
