@@ -45,29 +45,6 @@ static char *stem(const char *spec)
     return path_format("%.*s", (int)(dot && dot > base ? dot - base : (long)strlen(base)), base);
 }
 
-/* K=V pairs as an object: numbers and true/false as such, anything else as text. */
-static sqz_status add_params(const cli *c, cJSON *eval, sqz_error *err)
-{
-    const char *const *pairs;
-    int n = cli_list(c, "param", &pairs);
-    cJSON *with = n ? cJSON_AddObjectToObject(eval, "with") : NULL;
-    for (int i = 0; i < n; i++) {
-        const char *equals = strchr(pairs[i], '=');
-        if (!equals || equals == pairs[i])
-            return err_set(err, ERR_USAGE, "--param %s: write name=value", pairs[i]);
-        char *name = path_format("%.*s", (int)(equals - pairs[i]), pairs[i]);
-        cJSON *value = cJSON_Parse(equals + 1);
-        if (!cJSON_IsNumber(value) && !cJSON_IsBool(value)) {
-            cJSON_Delete(value);
-            value = cJSON_CreateString(equals + 1);
-        }
-        cJSON_DeleteItemFromObjectCaseSensitive(with, name);
-        cJSON_AddItemToObject(with, name, value);
-        free(name);
-    }
-    return SQZ_OK;
-}
-
 static sqz_status add_eval(const cli *c, cJSON *evals, const char *spec, sqz_error *err)
 {
     char *name, *local = NULL;
@@ -91,7 +68,8 @@ static sqz_status add_eval(const cli *c, cJSON *evals, const char *spec, sqz_err
             cJSON_AddNumberToObject(e, "shots", (double)cli_int(c, "num-fewshot"));
         if (cli_given(c, "use")) cJSON_AddStringToObject(e, "use", cli_text(c, "use"));
         cJSON_AddStringToObject(e, "document_tokens", cli_text(c, "document-tokens"));
-        s = add_params(c, e, err);
+        if (cli_given(c, "param")) /* of which evaluation, the rows will tell */
+            s = cli_params(c, "param", NULL, cJSON_AddObjectToObject(e, "with"), err);
     }
     free(name);
     free(local);

@@ -199,17 +199,6 @@ static void tell_near_tasks(const config *cfg)
     for (int i = 0; i < cfg->n_datasets; i++) cli_tell_near_task(cfg->datasets[i].source);
 }
 
-/* The plugins of the recorded configuration.  What is wrong with the folder is run_resume's to say.
- */
-static sqz_status recorded_catalogue(const cli *c, const char *dir, catalogue **cat, sqz_error *err)
-{
-    config *cfg = NULL;
-    if (run_recorded_config(dir, &cfg, NULL)) return cli_catalogue(c, cat, err);
-    sqz_status s = study_catalogue(c, cfg, cat, err);
-    config_free(cfg);
-    return s;
-}
-
 static sqz_status run_command(cli *c, sqz_error *err)
 {
     catalogue *cat = NULL;
@@ -220,7 +209,8 @@ static sqz_status run_command(cli *c, sqz_error *err)
     sqz_status s = resume ? resume_conflicts(c, err) : new_config(c, &cfg, err);
     if (!s && cfg) tell_near_tasks(cfg);
     if (!s)
-        s = resume ? recorded_catalogue(c, resume, &cat, err) : study_catalogue(c, cfg, &cat, err);
+        s = resume ? study_recorded_catalogue(c, resume, &cat, err)
+                   : study_catalogue(c, cfg, &cat, err);
     if (!s) {
         char *store = cli_registry_dir(c);
         run_options ro = {.config = cfg,

@@ -1,5 +1,5 @@
 /* cmd_sync.c - sqz sync RUN: to the trackers what they have not got yet. */
-#include "cli/shared.h"
+#include "cli/study.h"
 #include "cli/terminal.h"
 #include "io/file.h"
 #include "journal.h"
@@ -43,37 +43,20 @@ static sqz_status refuse_running(const char *dir, sqz_error *err)
     return s;
 }
 
-/* "--param uri=http://..." as a value of the type that the tracker's row asks for. */
-static sqz_status add_param(cJSON *with, const char *text, sqz_error *err)
-{
-    const char *equals = strchr(text, '=');
-    if (!equals || equals == text)
-        return err_set(err, ERR_USAGE, "--param %s: write name=value", text);
-    char *key = path_format("%.*s", (int)(equals - text), text);
-    cJSON *value = cJSON_ParseWithOpts(equals + 1, NULL, 1);
-    if (!cJSON_IsNumber(value) && !cJSON_IsBool(value)) {
-        cJSON_Delete(value);
-        value = cJSON_CreateString(equals + 1);
-    }
-    cJSON_AddItemToObject(with, key, value);
-    free(key);
-    return SQZ_OK;
-}
-
 /* [{"use","with"}] of --tracker, or NULL: those that the run has. */
 static sqz_status wanted(const cli *c, const catalogue *cat, cJSON **out, sqz_error *err)
 {
-    const char *const *params;
-    int n = cli_list(c, "param", &params);
+    const agent_info *tracker;
     *out = NULL;
     if (!cli_given(c, "tracker"))
-        return n ? err_set(err, ERR_USAGE, "--param needs --tracker") : SQZ_OK;
+        return cli_given(c, "param") ? err_set(err, ERR_USAGE, "--param needs --tracker") : SQZ_OK;
+    sqz_status s = catalogue_find(cat, "tracker/1", cli_text(c, "tracker"), &tracker, err);
+    if (s) return s;
     cJSON *list = cJSON_CreateArray(), *one = cJSON_CreateObject(), *with;
     cJSON_AddItemToArray(list, one);
     cJSON_AddStringToObject(one, "use", cli_text(c, "tracker"));
     with = cJSON_AddObjectToObject(one, "with");
-    sqz_status s = SQZ_OK;
-    for (int i = 0; i < n && !s; i++) s = add_param(with, params[i], err);
+    s = cli_params(c, "param", tracker, with, err);
     if (!s) s = tracking_check(list, cat, err);
     if (s)
         cJSON_Delete(list);
@@ -118,7 +101,7 @@ static sqz_status sync_command(cli *c, sqz_error *err)
     tracking *t = NULL;
     const char *dir = c->args[0];
     sqz_status s = refuse_running(dir, err);
-    if (!s) s = cli_catalogue(c, &cat, err);
+    if (!s) s = study_recorded_catalogue(c, dir, &cat, err);
     if (!s) s = wanted(c, cat, &trackers, err);
     if (!s) {
         tracking_options o = {.catalogue = cat, .dir = dir, .trackers = trackers, .log = on_log};

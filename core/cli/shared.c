@@ -74,10 +74,11 @@ sqz_status cli_registry(const cli *c, registry **out, sqz_error *err)
 }
 
 /* ---- parameters of a plugin ------------------------------------------------------------------ */
-/* The row of a parameter in the agent's description, or NULL. */
+/* The row of a parameter in the agent's description, or NULL; a may be NULL. */
 static const cJSON *find_param(const agent_info *a, const char *name)
 {
     const cJSON *p;
+    if (!a) return NULL;
     cJSON_ArrayForEach(p, a->params) if (strcmp(json_str(p, "name", ""), name) == 0) return p;
     return NULL;
 }

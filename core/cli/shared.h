@@ -42,7 +42,8 @@ sqz_status cli_dataset(const cli *, const char *spec, int64_t shots, char **loca
 sqz_status cli_calibration(const cli *, const char *mix, char **local, sqz_error *err);
 /* Progress, log and Ctrl-C of what reads data in a worker. */
 extern const worker_hooks cli_reading;
-/* The K=V texts of a list option as parameters of the agent, typed by its rows, not checked yet. */
+/* The K=V texts of a list option as parameters of the agent, typed by its rows, not checked yet;
+ * agent NULL: not known yet, numbers and true and false are taken as such. */
 sqz_status cli_params(const cli *, const char *option, const agent_info *, cJSON *with,
                       sqz_error *err);
 #define READER_OPTIONS                                                                             \

@@ -150,6 +150,15 @@ sqz_status study_catalogue(const cli *c, const config *cfg, catalogue **out, sqz
     return s;
 }
 
+sqz_status study_recorded_catalogue(const cli *c, const char *dir, catalogue **out, sqz_error *err)
+{
+    config *cfg = NULL;
+    if (run_recorded_config(dir, &cfg, NULL)) return cli_catalogue(c, out, err);
+    sqz_status s = study_catalogue(c, cfg, out, err);
+    config_free(cfg);
+    return s;
+}
+
 /* ---- events as lines ------------------------------------------------------------------------- */
 static void count_text(const run_event *e, char *out, size_t size)
 {

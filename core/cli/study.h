@@ -40,6 +40,10 @@ sqz_status study_config_with(const cli *, const config_override *more, int n_mor
  * configuration need not have. */
 sqz_status study_catalogue(const cli *, const config *, catalogue **out, sqz_error *err);
 
+/* The plugins of the run in folder dir; without its configuration those of the command line: what is
+ * wrong with the folder is told by who opens it. */
+sqz_status study_recorded_catalogue(const cli *, const char *dir, catalogue **out, sqz_error *err);
+
 typedef struct view {
     cli *c;
     char label[160], rung[32];

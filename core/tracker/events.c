@@ -289,35 +289,30 @@ cJSON *events_of_run(const run_event *e, const cJSON *objectives)
 }
 
 /* ---- from the folder ------------------------------------------------------------------------- */
-static void add_param(cJSON *params, const char *key, const cJSON *value)
-{
-    add_text(params, key, value);
-}
-
 static void add_study_params(cJSON *params, const cJSON *run)
 {
     const cJSON *full = json_get(run, "config_full"), *spec = json_get(run, "spec"), *item;
     const cJSON *budget = json_get(full, "budget");
-    add_param(params, "model", json_get(run, "model"));
-    add_param(params, "budget.trials", json_get(json_get(spec, "budget_trials"), "value"));
-    add_param(params, "budget.wall", json_get(budget, "wall"));
-    add_param(params, "objectives", json_get(json_get(spec, "objectives"), "value"));
-    add_param(params, "max_accuracy_drop", json_get(json_get(spec, "max_accuracy_drop"), "value"));
-    add_param(params, "seed", json_get(run, "seed"));
-    add_param(params, "search", json_get(json_get(full, "search"), "use"));
-    add_param(params, "methods", json_get(json_get(spec, "methods"), "value"));
-    add_param(params, "compute", json_get(json_get(spec, "compute"), "value"));
-    add_param(params, "calibration", json_get(json_get(spec, "calibration"), "value"));
-    add_param(params, "calibration.samples",
-              json_get(json_get(spec, "calibration_samples"), "value"));
-    add_param(params, "calibration.seq_len",
-              json_get(json_get(spec, "calibration_seq_len"), "value"));
+    add_text(params, "model", json_get(run, "model"));
+    add_text(params, "budget.trials", json_get(json_get(spec, "budget_trials"), "value"));
+    add_text(params, "budget.wall", json_get(budget, "wall"));
+    add_text(params, "objectives", json_get(json_get(spec, "objectives"), "value"));
+    add_text(params, "max_accuracy_drop", json_get(json_get(spec, "max_accuracy_drop"), "value"));
+    add_text(params, "seed", json_get(run, "seed"));
+    add_text(params, "search", json_get(json_get(full, "search"), "use"));
+    add_text(params, "methods", json_get(json_get(spec, "methods"), "value"));
+    add_text(params, "compute", json_get(json_get(spec, "compute"), "value"));
+    add_text(params, "calibration", json_get(json_get(spec, "calibration"), "value"));
+    add_text(params, "calibration.samples",
+             json_get(json_get(spec, "calibration_samples"), "value"));
+    add_text(params, "calibration.seq_len",
+             json_get(json_get(spec, "calibration_seq_len"), "value"));
     int i = 0;
     cJSON_ArrayForEach(item, json_get(full, "dataset"))
     {
         char key[32];
         snprintf(key, sizeof key, "dataset.%d", i++);
-        add_param(params, key, json_get(item, "source"));
+        add_text(params, key, json_get(item, "source"));
     }
 }
 
