@@ -234,10 +234,10 @@ static sqz_status run(cli *c, sqz_error *err)
         compute(c, &m, &e);
         say_fit(c, &e, sentence, sizeof sentence);
         cli_say(c,
-                "%s, %s: %.4g M parameters, %.4g M of them in the linears of %lld blocks "
+                "%s, %s: %.*f M parameters, %.*f M of them in the linears of %lld blocks "
                 "(an estimate, nothing was loaded)\n\n",
-                known.config ? known.name : c->args[0], m.architecture, e.parameters / 1e6,
-                e.linears / 1e6, (long long)m.layers);
+                known.config ? known.name : c->args[0], m.architecture, e.parameters < 1e9 ? 1 : 0,
+                e.parameters / 1e6, e.linears < 1e9 ? 1 : 0, e.linears / 1e6, (long long)m.layers);
         say_table(c, &e, sentence);
         add_json(c, &e, sentence);
         if (known.config) {

@@ -156,6 +156,7 @@ static const struct {
     {"$SQZ estimate $MODEL", 0, "parameters", NULL},
     {"$SQZ estimate $MODEL --max-vram 1MB", 0, "does not fit", NULL},
     {"$SQZ estimate qwen2.5-7b --kv fp16 --device gpu", 0, "Qwen/Qwen2.5-7B", NULL},
+    {"$SQZ estimate Qwen/Qwen3-30B-A3B", 0, ": 30532 M parameters", NULL},
     {"$SQZ estimate qwen2.5-7c", 3, NULL, "nearest: Qwen2.5-7B"},
     {"$SQZ estimate $MODEL --max-vram lots", 2, NULL, "is no size"},
     {"$SQZ plugin info definitely-not", 2, NULL, "there is no plugin"},
