@@ -26,7 +26,7 @@ help:
 	@echo "make check        everything a change must pass: gcc, clang, sanitizers, all tests"
 	@echo "make deps         install the Debian packages that are missing (as root or with sudo)"
 	@echo "make bench        speed of the bundled model, and of the peers where SQZ_PYTHON has them"
-	@echo "make interop      all comparisons with Python peers (a venv under build/, or SQZ_PYTHON)"
+	@echo "make interop      all comparisons with Python peers (a venv under build/, or SQZ_PYTHON); SQZ_INTEROP=full: all rows"
 	@echo "make fuzz         fuzz every reader of foreign files, TIME=$(TIME) seconds each"
 	@echo "make fault        kill -9 at $(POINTS) random points and after every journal record; full disks;"
 	@echo "                  the n-th allocation fails, TORTURE=$(TORTURE): each place (all: each n) of the coordinator"

@@ -164,6 +164,23 @@ static void add_json(cli *c, one_step_result *r)
     cJSON_AddStringToObject(j, "output", json_str(export, "path", cli_text(c, "output")));
 }
 
+/* Notes of the method, which a step that is reused does not log again. */
+static void say_notes(const cli *c, const cJSON *layers)
+{
+    const cJSON *layer, *first = NULL;
+    int n = 0;
+    cJSON_ArrayForEach(layer, layers)
+    {
+        if (!cJSON_GetArraySize(json_get(layer, "notes"))) continue;
+        if (!first) first = layer;
+        n++;
+    }
+    const cJSON *note = first ? json_get(first, "notes")->child : NULL;
+    if (cJSON_IsString(note))
+        cli_say(c, "%d with a note (\"layers\" of --json FILE has all), the first %s: %s\n", n,
+                json_str(first, "name", ""), note->valuestring);
+}
+
 static void say(const cli *c)
 {
     char bytes[32], total[32], rss[32];
@@ -193,6 +210,7 @@ static void say(const cli *c)
     if (worst >= 0)
         cli_say(c, "%d linears; largest relative error %.4g in %s\n",
                 cJSON_GetArraySize(json_get(j, "layers")), worst, name);
+    say_notes(c, json_get(j, "layers"));
 }
 
 /* The artifact gets a row in the registry's database, so that `sqz registry ls` shows it and gc

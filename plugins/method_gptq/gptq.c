@@ -170,18 +170,10 @@ static sqz_status hand_over_result(gptq_job *job)
 
 /* ---- stages ---------------------------------------------------------------------------------- */
 
-static void notef(const gptq_job *job, const char *why)
-{
-    char text[320];
-    snprintf(text, sizeof text, "%s", why);
-    job->linear->note(job->linear, job->host, text);
-    sqz_logf(job->host, SQZ_LOG_WARN, "gptq: %s: %s", job->linear->module, text);
-}
-
 /* Round to nearest on unweighted grids: what is left when the statistics cannot be used. */
 static sqz_status fall_back(gptq_job *job, const char *why)
 {
-    notef(job, why);
+    job->linear->note(job->linear, job->host, why);
     float *ones = malloc((size_t)job->cols * sizeof *ones);
     if (!ones) return job->host->fail(job->host, SQZ_E_NOMEM, "gptq: no memory for the fallback");
     for (int64_t j = 0; j < job->cols; j++) ones[j] = 1;
@@ -228,7 +220,7 @@ static sqz_status quantize(gptq_job *job, double min_tokens)
                  "damping raised from %g to %g: the Hessian was not positive "
                  "definite",
                  job->damp, job->factor->damp);
-        notef(job, why);
+        job->linear->note(job->linear, job->host, why);
     }
     if (job->polish) st = factor_within(job->host, job->pool, job->group, job->factor);
     if (st == SQZ_OK) st = job_allocate(job, 1);

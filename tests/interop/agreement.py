@@ -181,7 +181,7 @@ def ours(sqz, model, name, folder, limit, shots):
         cmd = [sqz, "eval", model, "--dataset", f"{task}={os.path.join(folder, name)}", "--compute", "fp32", "--quiet", "--json", out, "--items", items]
         cmd += ["--limit", str(limit)] if limit else []
         cmd += ["--num-fewshot", str(shots)] if shots is not None else []
-        subprocess.run(cmd, check=True)
+        subprocess.run(cmd, check=True, stdout=subprocess.DEVNULL)
         with open(out, encoding="utf-8") as f:
             results = json.load(f)["results"]
         per = {}

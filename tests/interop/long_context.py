@@ -23,7 +23,7 @@ WINDOWS, SCORED, SAMPLES, CHOICES = 6, 128, 2, 4
 
 def run(sqz, folder, model, *args):
     out = os.path.join(folder, "out.json")
-    subprocess.run([sqz, "eval", model, "--compute", "fp32", "--quiet", "--json", out, *args], check=True)
+    subprocess.run([sqz, "eval", model, "--compute", "fp32", "--quiet", "--json", out, *args], check=True, stdout=subprocess.DEVNULL)
     with open(out, encoding="utf-8") as f, open(out + ".items.jsonl", encoding="utf-8") as items:
         return json.load(f)["results"], [json.loads(line) for line in items]
 

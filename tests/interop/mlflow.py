@@ -78,7 +78,8 @@ class Server:
 
 
 class Between(http.server.ThreadingHTTPServer):
-    """Passes requests on to the server; while `rounds` has something, every third one meets the next of its faults."""
+    """Passes requests on to the server; while `rounds` has something, every fifth one meets the next of its faults:
+    an event takes up to eight requests and is begun anew after a failure."""
     daemon_threads = True
 
     def __init__(self, server):
@@ -91,7 +92,7 @@ class Between(http.server.ThreadingHTTPServer):
     def next_fault(self):
         with self.lock:
             self.n += 1
-            fault = next(self.rounds) if self.rounds and self.n % 3 == 0 else None
+            fault = next(self.rounds) if self.rounds and self.n % 5 == 0 else None
             if fault:
                 self.met[fault] = self.met.get(fault, 0) + 1
             return fault
@@ -263,7 +264,7 @@ def main(sqz, work):
         config = common.pipeline(work, tracker=[{"use": "mlflow", "with": {"uri": between.uri}}])
         common.run(sqz, ["--config", config, "--output", run, "--yes", "--seed", "7", "--json", out], store)
         left = common.load(work, "between.json")
-        code = subprocess.run([sqz, "sync", run, "--attempts", "20"], env=dict(os.environ, SQZ_REGISTRY=store), check=False).returncode
+        code = subprocess.run([sqz, "sync", run, "--attempts", "8"], env=dict(os.environ, SQZ_REGISTRY=store), check=False).returncode
         assert code in (0, 8), code
         during = dict(between.met)
         assert sum(during.values()) >= 12 and len(during) == 6, during

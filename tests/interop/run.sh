@@ -42,7 +42,7 @@ export_() {
 }
 
 agreement() {
-    local work=build/interop/agreement rows=(--limit 4 --shots default --subject-rows 1 --generations 2 --pages 1)
+    local work=build/interop/agreement rows=(--limit 10 --shots default,2 --subject-rows 1 --generations 2 --pages 1)
     if full; then
         # A full run that was stopped goes on, with the harness's answers kept; sqz's only if it is the same build.
         work+=-full rows=(--limit 100 --shots default,2)
@@ -51,7 +51,7 @@ agreement() {
         [ -e $work/results ] || touch $work/begun
     else
         rm -rf $work
-        echo "skipped: more than 4 rows of a task, and examples (SQZ_INTEROP=full: 100 rows, without and with examples; hours)"
+        echo "skipped: rows of a task after the first 10, of mmlu's subjects after the first (SQZ_INTEROP=full takes 100 and 5: hours)"
     fi
     "$python" $here/agreement.py --sqz "$sqz" --work $work --markdown build/interop/agreement.md "${rows[@]}"
 }

@@ -337,6 +337,25 @@ START_TEST(logits_round_trip)
 }
 END_TEST
 
+/* A fallback is told once as it happens, and in the result also when the step is reused. */
+START_TEST(quantize_notes)
+{
+    for (int again = 0; again < 2; again++) {
+        ran r = sh("rm -rf $T/few; $SQZ quantize $MODEL --method gptq --bits 4 --samples 1 "
+                   "--seq-len 16 --calibration $DATA/calib.jsonl --output $T/few --registry "
+                   "$T/few.reg");
+        ck_assert_msg(r.code == 0, "%s", r.err);
+        ck_assert_msg(strstr(r.out, "28 with a note") && strstr(r.out, "rounded to nearest"), "%s",
+                      r.out);
+        const char *at = strstr(r.err, "model.layers.0.mlp.down_proj: rounded to nearest");
+        ck_assert_msg((at == NULL) == again, "%s", r.err);
+        if (at)
+            ck_assert_msg(!strstr(at + 1, "model.layers.0.mlp.down_proj: rounded"), "%s", r.err);
+        drop(&r);
+    }
+}
+END_TEST
+
 START_TEST(quantize_and_eval)
 {
     ran r = sh("$SQZ quantize $MODEL --method rtn --bits 4 --group-size 32 --output $T/q4 --json "
@@ -513,6 +532,7 @@ int main(void)
     tcase_add_test(t, failures_are_json_too);
     tcase_add_test(t, json_to_a_full_disk);
     tcase_add_test(t, logits_round_trip);
+    tcase_add_test(t, quantize_notes);
     tcase_add_test(t, quantize_and_eval);
     tcase_add_test(t, no_escape_codes_without_a_terminal);
     tcase_add_test(t, interrupt);
