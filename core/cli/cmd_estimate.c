@@ -223,6 +223,13 @@ static void say_fit(const cli *c, const estimate *e, char *sentence, size_t byte
         snprintf(sentence, bytes, "does not fit %s even at 2 bits, which needs %s", a, b);
 }
 
+/* Four digits, and all of them where there are more before the point. */
+static const char *millions(double n, char text[32])
+{
+    snprintf(text, 32, n < 1e9 ? "%.4g" : "%.0f", n / 1e6);
+    return text;
+}
+
 static sqz_status run(cli *c, sqz_error *err)
 {
     model_config m;
@@ -233,11 +240,12 @@ static sqz_status run(cli *c, sqz_error *err)
     if (!s) {
         compute(c, &m, &e);
         say_fit(c, &e, sentence, sizeof sentence);
+        char all[32], linears[32];
         cli_say(c,
-                "%s, %s: %.*f M parameters, %.*f M of them in the linears of %lld blocks "
+                "%s, %s: %s M parameters, %s M of them in the linears of %lld blocks "
                 "(an estimate, nothing was loaded)\n\n",
-                known.config ? known.name : c->args[0], m.architecture, e.parameters < 1e9 ? 1 : 0,
-                e.parameters / 1e6, e.linears < 1e9 ? 1 : 0, e.linears / 1e6, (long long)m.layers);
+                known.config ? known.name : c->args[0], m.architecture, millions(e.parameters, all),
+                millions(e.linears, linears), (long long)m.layers);
         say_table(c, &e, sentence);
         add_json(c, &e, sentence);
         if (known.config) {
