@@ -300,8 +300,9 @@ static int killed_by_others(const worker_outcome *o)
     return o->state == OUTCOME_CRASHED && (o->signal == SIGKILL || o->signal == SIGTERM);
 }
 
+/* noted: the journal says that the job was begun. */
 static sqz_status attempt_job(watch *w, const char *id, const cJSON *job, const char *dir,
-                              worker_outcome *o, sqz_error *err)
+                              int noted, worker_outcome *o, sqz_error *err)
 {
     run *r = w->r;
     worker_hooks hooks = {on_progress, on_log, on_cancel, w};
@@ -309,7 +310,7 @@ static sqz_status attempt_job(watch *w, const char *id, const cJSON *job, const 
                             (int64_t)spec_num(r->spec, "memory_limit", 0)};
     sqz_status s = check_room(r, w->t, id, w->rung, err);
     if (!s) s = dir_remove(dir, err);
-    if (!s) s = note_start(r, id, w->rung, err);
+    if (!s && noted) s = note_start(r, id, w->rung, err);
     if (s) return s;
     run_emit(r, RUN_EVENT_TRIAL_STARTED, w->t, w->rung, NULL, w->t->json);
     if (r->options.job)
@@ -371,7 +372,8 @@ static int make_again(run *r, const trial *t, const char *id, const cJSON *faile
     char *dir = path_format("%s/jobs/%s.again", r->dir, id);
     watch w = {r, dense ? &r->baseline : t, lost.rung};
     worker_outcome o = {0};
-    sqz_status s = attempt_job(&w, dense ? "dense" : id, job, dir, &o, &err);
+    /* What is recorded stays as it is: a replay must not meet this job. */
+    sqz_status s = attempt_job(&w, dense ? "dense" : id, job, dir, 0, &o, &err);
     if (!s && o.state != OUTCOME_OK) s = err_set(&err, ERR_STORAGE, "%s", o.message);
     source_object still = s ? lost : damaged_source(r, failed, &why);
     int made = !still.digest || strcmp(still.digest, lost.digest) != 0;
@@ -408,7 +410,7 @@ static sqz_status execute(run *r, const trial *t, const char *id, const char *ru
     sqz_status s = SQZ_OK;
     for (int attempt = 1; !s; attempt++) {
         worker_outcome_free(&o);
-        s = attempt_job(&w, id, job, dir, &o, err);
+        s = attempt_job(&w, id, job, dir, 1, &o, err);
         if (s || attempt == ATTEMPTS || !worth_again(r, t, id, rung, job, &o)) break;
     }
     if (s) { /* said */

@@ -19,6 +19,12 @@ def damage(store, digest):
         f.write(b"DAMAG")
 
 
+def weights(store, artifact):
+    """The first object of an artifact."""
+    with open(os.path.join(store, "objects/sha256", artifact[7:9], artifact[9:]), encoding="utf-8") as f:
+        return next(iter(json.load(f)["tensors"].values()))["object"]
+
+
 def damaged(sqz, store, out):
     """An interrupted run whose registry was damaged meanwhile: what is damaged is made again, the front is the same."""
     want = common.front(out)
@@ -29,9 +35,9 @@ def damaged(sqz, store, out):
     made = [t for r in records[:last] if r["type"] == "result" and r["rung"] in ("divergence", "proxy") for t in r["result"]["tasks"]]
     record = next(t["kl"]["record"] for t in made if "record" in t.get("kl", {}))
     artifact = [t["artifact"] for t in made if "artifact" in t][-1]
-    with open(os.path.join(store, "objects/sha256", artifact[7:9], artifact[9:]), encoding="utf-8") as f:
-        weights = next(iter(json.load(f)["tensors"].values()))["object"]
-    for cut, digest, words in ((last, weights, "its artifact is made again"), (proxy, record, "the record of the dense model is made again")):
+    stopped = next(i for i, r in enumerate(records) if r["type"] == "stop") + 1
+    ours, dense = "its artifact is made again", "the record of the dense model is made again"
+    for cut, digest, words in ((stopped, weights(store, want[-1][2]), ours), (last, weights(store, artifact), ours), (proxy, record, dense)):
         damage(store, digest)
         with open(os.path.join(out, "journal.jsonl"), "r+", encoding="utf-8") as f:
             f.truncate(sum(len(line) for line in f.readlines()[:cut]))
@@ -39,6 +45,8 @@ def damaged(sqz, store, out):
         _, err = common.run(sqz, ["run", "--resume", out, "--yes"], store)
         assert words in err, err
         assert common.front(out) == want, (common.front(out), want)
+    common.run(sqz, ["run", "--resume", out, "--yes"], store)  # what was made again is no obstacle
+    assert common.front(out) == want, (common.front(out), want)
     common.run(sqz, ["registry", "verify"], store)
 
 
