@@ -132,7 +132,8 @@ static sqz_status refuse_answer(mlflow *m, const char *what, const sqz_http_resp
                       "and MLFLOW_TRACKING_PASSWORD",
                       m->uri, a->status);
     else if (a->status == 408 || a->status == 429 || a->status >= 500)
-        s = sqz_failf(m->host, s, "%s: %s answered %d %s", m->uri, what, a->status, text);
+        s = sqz_failf(m->host, s, "%s: %s answered %d%s%s", m->uri, what, a->status,
+                      *text ? " " : "", text);
     else if (!word)
         s = sqz_failf(m->host, s, "%s: %s answered %d and is no MLflow server", m->uri, what,
                       a->status);
