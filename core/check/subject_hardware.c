@@ -515,6 +515,44 @@ static void moments_exact(probe *p)
     agent_close(a);
 }
 
+/* Operations after begin, each on what the one before wrote, and with lists that are gone at once.
+ */
+static void begun_exact(probe *p)
+{
+    enum { N = 6, HEADS = 3, DIM = 16, WIDTH = HEADS * DIM, ALL = N * WIDTH, POSITIONS = 32 };
+    device_pair d;
+    agent *a;
+    sqz_mem x[2], y[2];
+    if (!open_pair(p, &a, &d)) return;
+    const sqz_hardware *hw = d.hw[0];
+    if (left_to_reference(&d, a,
+                          SQZ_HAS(hw, sqz_hardware, begin) && hw->begin && hw->norm && hw->rope &&
+                              hw->gate && hw->add))
+        return;
+    probe_at(p, "norm, rope, add and gate between begin and sync");
+    for (int i = 0; i < 2; i++) {
+        int32_t position[N] = {0, 1, 2, 9, 17, 31};
+        hw = d.hw[i];
+        if (!i && (hw->begin(d.dev[0]) || hw->begin(d.dev[0]))) FAIL(p, "begin fails");
+        x[i] = stored(&d, i, 101, ALL), y[i] = stored(&d, i, 102, ALL);
+        sqz_mem w = stored(&d, i, 103, WIDTH), c = stored(&d, i, 104, POSITIONS * DIM / 2),
+                s = stored(&d, i, 105, POSITIONS * DIM / 2);
+        sqz_op_norm norm = {sizeof norm, 0, N, WIDTH, x[i], y[i], w, 1e-6};
+        sqz_op_rope rope = {sizeof rope, 0, N, HEADS, DIM, DIM, y[i], c, s, position};
+        judge_op(&d, i, "norm", hw->norm(d.dev[i], &norm));
+        judge_op(&d, i, "rope", hw->rope(d.dev[i], &rope));
+        memset(position, 0xff, sizeof position);
+        judge_op(&d, i, "add", hw->add(d.dev[i], ALL, &y[i], &x[i]));
+        judge_op(&d, i, "gate", hw->gate(d.dev[i], SQZ_ACT_SILU, ALL, &x[i], &y[i], &y[i]));
+        hw->release(d.dev[i], w.handle);
+        hw->release(d.dev[i], c.handle);
+        hw->release(d.dev[i], s.handle);
+    }
+    compare(&d, "an operation after begin", x, ALL, 1e-5);
+    compare(&d, "an operation on what others left undone", y, ALL, 1e-5);
+    agent_close(a);
+}
+
 const check_case cases_hardware[] = {
     {"behave", "describes-itself", "hardware/1", TEST_USES, 60, describes_itself,
      "says what it is"},
@@ -536,4 +574,6 @@ const check_case cases_hardware[] = {
     {"behave", "tables-exact", "hardware/1", TEST_USES, 60, tables_exact,
      "embedding and scores agree"},
     {"behave", "moments-exact", "hardware/1", TEST_USES, 60, moments_exact, "second moments agree"},
+    {"behave", "begun-exact", "hardware/1", TEST_USES, 60, begun_exact,
+     "what waits for sync is done in order"},
     {NULL, NULL, NULL, 0, 0, NULL, NULL}};

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Fortran LAPACK: triangles of column-major matrices, in place */
 extern void spotrf_(const char *uplo, const int *n, float *a, const int *lda, int *info);
@@ -96,7 +97,8 @@ sqz_status algebra_second_moment(void *dev, int32_t compute, int64_t tokens, int
     device *d = dev;
     if (compute != SQZ_F32 && compute != SQZ_BF16)
         return device_fail(d, SQZ_E_UNSUPPORTED, "hw_cpu: compute is SQZ_F32 or SQZ_BF16");
-    if (n < 1 || tokens < 1) return SQZ_OK;
+    sqz_status st = queue_run(d);
+    if (st != SQZ_OK || n < 1 || tokens < 1) return st;
     moment_job job = {.d = d, .n = n, .s = mem_at(s), .panels = (n + PANEL - 1) / PANEL};
     job.how = compute == SQZ_F32 ? COPY_F32 : d->k->pairs ? COPY_PAIRS : COPY_ROUNDED;
     int64_t per = job.how == COPY_PAIRS ? 2 : 1; /* tokens in a unit */
@@ -402,17 +404,22 @@ static double seconds_now(void)
 }
 
 typedef struct read_job {
-    const kernels *k;
-    const char *p;
+    const device *d;
+    int64_t bytes;
     uint64_t *sink; /* [threads * 8] */
 } read_job;
 
-enum { READ_CHUNK = 1 << 20, READ_CHUNKS = 128 };
+enum { READ_CHUNK = 1 << 20 };
 
 static void read_chunks(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     const read_job *j = arg;
-    j->sink[thread * 8] ^= j->k->read(j->p + begin * READ_CHUNK, (end - begin) * READ_CHUNK);
+    int64_t at = begin * READ_CHUNK, stop = least(end * READ_CHUNK, j->bytes), n;
+    for (; at < stop; at += n) {
+        const char *p = store_at(j->d, at, &n);
+        n = least(n, stop - at);
+        j->sink[thread * 8] ^= j->d->k->read(p, n);
+    }
 }
 
 static int by_value(const void *a, const void *b)
@@ -421,31 +428,39 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Median of the passes over 128 MiB, four times the largest cache this was tuned on, in memory like
- * that of packed weights. */
+/* Bytes that caches do not help to read again: of a buffer of four times the last level a sixth
+ * was still found in it, of sixteen times nothing. */
+static int64_t beyond_caches(const device *d)
+{
+    int64_t memory = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    return least(least(8 * d->cache_bytes, 1 << 30), memory / 8);
+}
+
+/* Median of the passes over the packed weights there are, filled up where they are few. */
 static sqz_status measure_reads(device *d, double seconds, double *bandwidth)
 {
     enum { PASSES = 128 };
     double rate[PASSES];
+    int64_t missing = beyond_caches(d) - store_bytes(d);
+    void *owner = NULL;
     int n = 0;
-    void *owner;
     uint64_t *sink = calloc((size_t)device_threads(d) * 8, sizeof *sink);
     if (!sink) return device_fail(d, SQZ_E_NOMEM, "hw_cpu: no memory to measure bandwidth with");
-    char *p = store_take(d, (int64_t)READ_CHUNK * READ_CHUNKS, &owner);
-    if (!p) {
+    char *p = missing > 0 ? store_take(d, missing, &owner) : NULL;
+    if (p) memset(p, 1, (size_t)missing);
+    if (!p && missing > 0) {
         free(sink);
         return SQZ_E_NOMEM;
     }
-    memset(p, 1, (size_t)READ_CHUNK * READ_CHUNKS);
-    read_job job = {d->k, p, sink};
+    read_job job = {d, store_bytes(d), sink};
     for (double start = seconds_now(); n < PASSES && (!n || seconds_now() - start < seconds);) {
         double t = seconds_now();
-        device_for(d, READ_CHUNKS, 8, read_chunks, &job);
-        rate[n++] = (double)READ_CHUNK * READ_CHUNKS / (seconds_now() - t);
+        device_for(d, (job.bytes + READ_CHUNK - 1) / READ_CHUNK, 8, read_chunks, &job);
+        rate[n++] = (double)job.bytes / (seconds_now() - t);
     }
     qsort(rate, (size_t)n, sizeof *rate, by_value);
     *bandwidth = rate[n / 2];
-    store_give(d, owner);
+    if (p) store_give(d, owner);
     free(sink);
     return SQZ_OK;
 }

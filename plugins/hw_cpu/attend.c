@@ -64,9 +64,9 @@ sqz_status kv_new(void *dev, const sqz_kv_desc *desc, void **out)
 
 void kv_free(void *dev, void *kv)
 {
-    (void)dev;
     cache *c = kv;
     if (c) {
+        (void)queue_run(dev); /* what waits may use it */
         free(c->k);
         free(c->v);
     }
@@ -79,24 +79,83 @@ static int cache_fits(const cache *c, int64_t layer, int64_t slot, int64_t past,
            past <= c->capacity - n;
 }
 
-sqz_status kv_append(void *dev, const sqz_op_kv_append *op)
+/* Where few tokens of few sequences stand, copied for operations that wait. */
+typedef struct few {
+    int64_t first[MAX_DOT + 1], past[MAX_DOT];
+    int32_t slot[MAX_DOT];
+} few;
+
+static int may_wait(const device *d, int64_t sequences, const int64_t *first)
 {
-    device *d = dev;
+    return queue_waits(d) && sequences <= MAX_DOT && first[sequences] - first[0] <= MAX_DOT;
+}
+
+static void few_copy(few *to, int64_t sequences, const int64_t *first, const int64_t *past,
+                     const int32_t *slot)
+{
+    memcpy(to->first, first, (size_t)(sequences + 1) * sizeof *first);
+    if (past) memcpy(to->past, past, (size_t)sequences * sizeof *past);
+    if (slot) memcpy(to->slot, slot, (size_t)sequences * sizeof *slot);
+}
+
+/* The whole cache is one thing to the queue. */
+static void touches_cache(work *w, const void *kv, int32_t writes)
+{
+    if (kv) w->touches[w->n_touches++] = (touch){kv, 1, writes};
+}
+
+typedef struct append_job {
+    sqz_op_kv_append op;
+    few few;
+} append_job;
+
+/* Heads begin .. end - 1 of all tokens. */
+static void append_heads(void *arg, int64_t begin, int64_t end, int32_t thread)
+{
+    (void)thread;
+    const append_job *j = arg;
+    const sqz_op_kv_append *op = &j->op;
     const cache *c = op->kv;
     const float *k = mem_at(&op->k), *v = mem_at(&op->v);
     size_t bytes = (size_t)c->head_dim * sizeof *k;
     for (int64_t s = 0; s < op->sequences; s++)
-        if (!cache_fits(c, op->layer, op->slot[s], op->past[s], op->first[s + 1] - op->first[s]))
-            return device_fail(d, SQZ_E_INVALID, "hw_cpu: tokens do not fit into the cache");
-    for (int64_t s = 0; s < op->sequences; s++)
         for (int64_t t = op->first[s]; t < op->first[s + 1]; t++)
-            for (int64_t h = 0; h < c->kv_heads; h++) {
+            for (int64_t h = begin; h < end; h++) {
                 int64_t to = cache_at(c, op->layer, op->slot[s], h, op->past[s] + t - op->first[s]);
                 int64_t from = (t * c->kv_heads + h) * c->head_dim;
                 memcpy(c->k + to, k + from, bytes);
                 memcpy(c->v + to, v + from, bytes);
             }
-    return SQZ_OK;
+}
+
+sqz_status kv_append(void *dev, const sqz_op_kv_append *op)
+{
+    device *d = dev;
+    const cache *c = op->kv;
+    for (int64_t s = 0; s < op->sequences; s++)
+        if (!cache_fits(c, op->layer, op->slot[s], op->past[s], op->first[s + 1] - op->first[s]))
+            return device_fail(d, SQZ_E_INVALID, "hw_cpu: tokens do not fit into the cache");
+    if (!may_wait(d, op->sequences, op->first)) {
+        sqz_status st = queue_run(d);
+        append_job all = {.op = *op};
+        if (st == SQZ_OK) append_heads(&all, 0, c->kv_heads, 0);
+        return st;
+    }
+    void *room;
+    sqz_status st = queue_job(d, &room);
+    if (st != SQZ_OK) return st;
+    append_job *j = room;
+    j->op = *op;
+    few_copy(&j->few, op->sequences, op->first, op->past, op->slot);
+    j->op.first = j->few.first;
+    j->op.past = j->few.past;
+    j->op.slot = j->few.slot;
+    work w = {.body = append_heads, .n = c->kv_heads, .chunk = c->kv_heads};
+    int64_t floats = op->first[op->sequences] * c->kv_heads * c->head_dim;
+    touches(&w, &op->k, floats, 0);
+    touches(&w, &op->v, floats, 0);
+    touches_cache(&w, op->kv, 1);
+    return queue_put(d, &w);
 }
 
 sqz_status kv_copy(void *dev, void *kv, int32_t from, int32_t to, int64_t n)
@@ -105,6 +164,8 @@ sqz_status kv_copy(void *dev, void *kv, int32_t from, int32_t to, int64_t n)
     const cache *c = kv;
     if (!cache_fits(c, 0, from, 0, n) || !cache_fits(c, 0, to, 0, n))
         return device_fail(d, SQZ_E_INVALID, "hw_cpu: a cache copy is outside the cache");
+    sqz_status st = queue_run(d);
+    if (st != SQZ_OK) return st;
     size_t bytes = (size_t)(n * c->head_dim) * sizeof(float);
     for (int64_t layer = 0; from != to && layer < c->layers; layer++)
         for (int64_t h = 0; h < c->kv_heads; h++) {
@@ -122,13 +183,17 @@ typedef struct unit {
 } unit;
 
 typedef struct attend_job {
+    const device *d;
     const kernels *k;
-    const sqz_op_attend *op;
+    sqz_op_attend op;
     const unit *units;
-    char *own;
+    char *own;                 /* NULL where the queue has it */
     int64_t own_bytes, shared; /* query heads per key/value head */
     float softcap;             /* 0 = none */
+    few few;                   /* what op and units point to, where the step waits */
+    unit few_units[MAX_DOT];
 } attend_job;
+_Static_assert(sizeof(attend_job) <= JOB_BYTES, "steps are large enough");
 
 /* Per-thread work space. */
 typedef struct space {
@@ -146,9 +211,11 @@ static int64_t space_floats(int64_t head_dim, int64_t shared)
 static space space_at(const attend_job *j, int32_t thread)
 {
     space s;
-    s.keys = (float *)(j->own + thread * j->own_bytes);
-    s.values = s.keys + KEYS * j->op->head_dim;
-    s.scores = s.values + KEYS * j->op->head_dim;
+    int prepared;
+    void *own = j->own ? j->own + thread * j->own_bytes : queue_own(j->d, j, thread, &prepared);
+    s.keys = own;
+    s.values = s.keys + KEYS * j->op.head_dim;
+    s.scores = s.values + KEYS * j->op.head_dim;
     s.top = s.scores + ROWS * KEYS;
     s.total = s.top + j->shared * QUERIES;
     return s;
@@ -191,7 +258,7 @@ static int64_t lowest(const sqz_op_attend *op, int64_t self)
 static void tile_block(const attend_job *j, const space *s, const tile_rows *r, const source *from,
                        int64_t at, int64_t n, int packed)
 {
-    const sqz_op_attend *op = j->op;
+    const sqz_op_attend *op = &j->op;
     int64_t dim = op->head_dim, last = r->self + (r->n - 1) * r->step;
     int64_t hi = least(n, last + 1 - at), lo = lowest(op, r->self) - at;
     lo = lo < 0 ? 0 : lo;
@@ -249,7 +316,7 @@ static void tile_block(const attend_job *j, const space *s, const tile_rows *r, 
 static void pack_block(const attend_job *j, const space *s, const source *from, int64_t at,
                        int64_t n, int keys)
 {
-    int64_t dim = j->op->head_dim;
+    int64_t dim = j->op.head_dim;
     for (int64_t c = 0; keys && c < n; c += PANEL)
         j->k->panel_rows(from->k + (at + c) * from->row, from->row * 4, least(PANEL, n - c), dim,
                          (uint32_t *)(s->keys + c * dim));
@@ -257,10 +324,21 @@ static void pack_block(const attend_job *j, const space *s, const source *from, 
         memcpy(s->values + i * dim, from->v + (at + i) * from->row, (size_t)dim * sizeof(float));
 }
 
+/* Keys and values of a step's block, all at once: weights have driven them out of the caches, and
+ * packing would wait for one line after the other. */
+static void fetch_block(const source *from, int64_t dim, int64_t at, int64_t n)
+{
+    for (int64_t i = at; i < at + n; i++)
+        for (int64_t c = 0; c < dim; c += 16) {
+            __builtin_prefetch(from->k + i * from->row + c);
+            __builtin_prefetch(from->v + i * from->row + c, 0, 2);
+        }
+}
+
 static void finish_rows(const attend_job *j, const tile_rows *r)
 {
     for (int64_t i = 0; i < r->n; i++)
-        j->k->scale(r->y + i * r->stride, 1 / r->total[i], j->op->head_dim);
+        j->k->scale(r->y + i * r->stride, 1 / r->total[i], j->op.head_dim);
 }
 
 /* The tile-th set of rows of a unit.  A step takes the shared heads of one query, prefill takes
@@ -268,7 +346,7 @@ static void finish_rows(const attend_job *j, const tile_rows *r)
 static tile_rows rows_of(const attend_job *j, const space *s, const unit *u, int64_t kv_head,
                          int64_t past, int64_t tile, int step)
 {
-    const sqz_op_attend *op = j->op;
+    const sqz_op_attend *op = &j->op;
     int64_t per = step ? (j->shared + ROWS - 1) / ROWS : (u->n + ROWS - 1) / ROWS;
     int64_t outer = tile / per, inner = tile % per * ROWS; /* outer: query or head of the group */
     int64_t query = step ? outer : inner, head = step ? inner : outer;
@@ -287,7 +365,7 @@ static tile_rows rows_of(const attend_job *j, const space *s, const unit *u, int
 
 static void unit_run(const attend_job *j, const unit *u, int64_t kv_head, const space *s)
 {
-    const sqz_op_attend *op = j->op;
+    const sqz_op_attend *op = &j->op;
     source from = source_of(op, u->sequence, kv_head);
     int step = u->n <= STEP_TOKENS, packed = !step || j->shared >= SHARED;
     int64_t tiles =
@@ -299,6 +377,7 @@ static void unit_run(const attend_job *j, const unit *u, int64_t kv_head, const 
     }
     for (int64_t at = begin; at < end; at += KEYS) {
         int64_t n = least(KEYS, end - at);
+        if (step) fetch_block(&from, op->head_dim, at, n);
         pack_block(j, s, &from, at, n, packed);
         for (int64_t i = 0; i < tiles; i++) {
             tile_rows r = rows_of(j, s, u, kv_head, from.past, i, step);
@@ -316,7 +395,7 @@ static void attend_units(void *arg, int64_t begin, int64_t end, int32_t thread)
     const attend_job *j = arg;
     space s = space_at(j, thread);
     for (int64_t i = begin; i < end; i++)
-        unit_run(j, j->units + i / j->op->kv_heads, i % j->op->kv_heads, &s);
+        unit_run(j, j->units + i / j->op.kv_heads, i % j->op.kv_heads, &s);
 }
 
 /* ---- the operation ------------------------------------------------------------------------- */
@@ -339,29 +418,66 @@ static sqz_status attend_check(device *d, const sqz_op_attend *op, int64_t *unit
     return SQZ_OK;
 }
 
+/* Equal parts, so that no unit is a sliver. */
+static void cut_units(const sqz_op_attend *op, unit *units)
+{
+    for (int64_t s = 0; s < op->sequences; s++) {
+        int64_t tokens = op->first[s + 1] - op->first[s], parts = (tokens + QUERIES - 1) / QUERIES;
+        for (int64_t i = 0; i < parts; i++) {
+            int64_t a = tokens * i / parts, b = tokens * (i + 1) / parts;
+            *units++ = (unit){s, a, b - a};
+        }
+    }
+}
+
+/* job and the n units of few tokens to the queue. */
+static sqz_status attend_later(device *d, const attend_job *job, int64_t n)
+{
+    void *room;
+    sqz_status status = queue_job(d, &room);
+    if (status != SQZ_OK) return status;
+    attend_job *j = room;
+    sqz_op_attend *op = &j->op;
+    *j = *job;
+    few_copy(&j->few, op->sequences, op->first, op->past, op->slot);
+    op->first = j->few.first;
+    op->past = j->few.past;
+    op->slot = j->few.slot;
+    cut_units(op, j->few_units);
+    j->units = j->few_units;
+    int64_t tokens = op->first[op->sequences], seen = tokens;
+    for (int64_t s = 0; op->kv && s < op->sequences; s++) seen += op->past[s];
+    work w = {.body = attend_units,
+              .n = n * op->kv_heads,
+              .chunk = 1,
+              .bytes = 2 * seen * op->kv_heads * op->head_dim * (int64_t)sizeof(float),
+              .own_bytes = j->own_bytes};
+    touches(&w, &op->q, tokens * op->heads * op->head_dim, 0);
+    touches(&w, &op->k, tokens * op->kv_heads * op->head_dim, 0);
+    touches(&w, &op->v, tokens * op->kv_heads * op->head_dim, 0);
+    touches(&w, &op->y, tokens * op->heads * op->head_dim, 1);
+    touches_cache(&w, op->kv, 0);
+    return queue_put(d, &w);
+}
+
 sqz_status attend_run(void *dev, const sqz_op_attend *op)
 {
     device *d = dev;
     int64_t n = 0;
     sqz_status status = attend_check(d, op, &n);
     if (status != SQZ_OK || n == 0) return status;
-    attend_job job = {.k = d->k, .op = op, .shared = op->heads / op->kv_heads};
+    attend_job job = {.d = d, .k = d->k, .shared = op->heads / op->kv_heads};
+    memcpy(&job.op, op, least((int64_t)sizeof job.op, op->struct_size));
     if (SQZ_HAS(op, sqz_op_attend, softcap)) job.softcap = (float)op->softcap;
-    int64_t list = round_up(n * (int64_t)sizeof(unit), 64);
     job.own_bytes = round_up(space_floats(op->head_dim, job.shared) * 4, 64);
+    if (may_wait(d, op->sequences, op->first)) return attend_later(d, &job, n);
+    status = queue_run(d);
+    if (status != SQZ_OK) return status;
+    int64_t list = round_up(n * (int64_t)sizeof(unit), 64);
     char *work = device_scratch(d, list + device_threads(d) * job.own_bytes);
     if (!work) return SQZ_E_NOMEM;
-    unit *units = (unit *)work;
-    n = 0;
-    /* equal parts, so that no unit is a sliver */
-    for (int64_t s = 0; s < op->sequences; s++) {
-        int64_t tokens = op->first[s + 1] - op->first[s], parts = (tokens + QUERIES - 1) / QUERIES;
-        for (int64_t i = 0; i < parts; i++) {
-            int64_t a = tokens * i / parts, b = tokens * (i + 1) / parts;
-            units[n++] = (unit){s, a, b - a};
-        }
-    }
-    job.units = units;
+    cut_units(op, (unit *)work);
+    job.units = (unit *)work;
     job.own = work + list;
     device_for(d, n * op->kv_heads, 1, attend_units, &job);
     return SQZ_OK;

@@ -22,7 +22,16 @@ typedef struct device {
     int64_t kept_bytes;
     struct chunk *chunks; /* of packed weights */
     void *last;           /* weight of the last product with few tokens */
+    struct queue *queue;  /* NULL until it is needed */
+    int64_t weight_bytes; /* of all packed weights */
+    int64_t cache_bytes;  /* of the last level */
 } device;
+
+/* Whether weights have left the caches before the next token reads them. */
+static inline int32_t device_reads_once(const device *d)
+{
+    return d->weight_bytes > 2 * d->cache_bytes;
+}
 
 static inline float *mem_at(const sqz_mem *m)
 {
@@ -48,6 +57,54 @@ void *device_scratch(device *, int64_t bytes);
 void device_blas(device *);
 sqz_status device_fail(device *, sqz_status code, const char *text);
 
+/* queue.c */
+enum { STEP_TOUCHES = 6, JOB_BYTES = 640 };
+
+/* Weights as decode reads them: units of work, one behind the other. */
+typedef struct stretch {
+    const uint8_t *at;
+    int64_t units, bytes; /* bytes of a unit */
+} stretch;
+
+typedef struct touch {
+    const void *at;
+    int64_t bytes;
+    int32_t writes;
+} touch;
+
+/* body(job, begin, end, member) for parts of [0, n), each a unit of `chunk`. */
+typedef struct work {
+    pool_body *body;
+    int64_t n, chunk;
+    int64_t bytes;          /* of memory read */
+    int64_t own_bytes;      /* of memory that each member has for it */
+    stretch weights;        /* what its units read; at NULL where they read no weights */
+    const stretch *follows; /* what was read after these weights the last time */
+    touch touches[STEP_TOUCHES];
+    int32_t n_touches;
+} work;
+
+typedef struct queue queue;
+sqz_status queue_begin(void *dev);
+sqz_status queue_sync(void *dev);
+/* Whether steps wait for sync; else each one runs at once. */
+int queue_waits(const device *);
+/* JOB_BYTES for the job of the step that queue_put then adds (or runs). */
+sqz_status queue_job(device *, void **job);
+sqz_status queue_put(device *, const work *);
+/* Runs what waits. */
+sqz_status queue_run(device *);
+void queue_free(device *);
+/* For bodies: the member's own memory, 64-byte aligned, and whether this member used it last for
+ * this very job; and what is read after a unit of the job. */
+void *queue_own(const device *, const void *job, int32_t id, int *prepared);
+const uint8_t *queue_after(const device *, const void *job, int64_t unit);
+
+static inline void touches(work *w, const sqz_mem *m, int64_t floats, int32_t writes)
+{
+    if (m->handle) w->touches[w->n_touches++] = (touch){mem_at(m), floats * 4, writes};
+}
+
 /* memory.c */
 sqz_status mem_alloc(void *dev, int64_t bytes, void **handle);
 void mem_release(void *dev, void *handle);
@@ -60,6 +117,9 @@ void mem_drop(device *); /* gives kept blocks back to the system */
 void *store_take(device *, int64_t bytes, void **owner);
 void store_give(device *, void *owner);
 void store_drop(device *); /* what is not in use */
+int64_t store_bytes(const device *);
+/* The store as one stretch of bytes: `offset` in it, and how many follow that in memory. */
+const char *store_at(const device *, int64_t offset, int64_t *bytes);
 
 /* codes.c */
 sqz_status codes_new(device *, const sqz_affine *, codes *); /* codes_free after a failure, too */

@@ -92,6 +92,16 @@ static void cpu_name(char *name, size_t size)
 #endif
 }
 
+/* Of the last level of cache, as Linux tells it; sysconf gives the sum of all sockets' parts. */
+static int64_t cache_bytes(void)
+{
+    long long kib = 0;
+    FILE *f = fopen("/sys/devices/system/cpu/cpu0/cache/index3/size", "r");
+    if (f && fscanf(f, "%lldK", &kib) != 1) kib = 0;
+    if (f) fclose(f);
+    return kib > 0 && kib < 1 << 20 ? kib << 10 : 32 << 20;
+}
+
 /* ---- the table ----------------------------------------------------------------------------- */
 
 static sqz_status cpu_describe(void *dev, sqz_device_info *out)
@@ -110,12 +120,6 @@ static sqz_status cpu_describe(void *dev, sqz_device_info *out)
     return SQZ_OK;
 }
 
-static sqz_status cpu_sync(void *dev)
-{
-    (void)dev;
-    return SQZ_OK;
-}
-
 static const sqz_hardware operations = {
     .struct_size = sizeof(sqz_hardware),
     .describe = cpu_describe,
@@ -124,7 +128,7 @@ static const sqz_hardware operations = {
     .map = mem_map,
     .upload = mem_upload,
     .download = mem_download,
-    .sync = cpu_sync,
+    .sync = queue_sync,
     .pack = linear_pack,
     .packed_free = linear_packed_free,
     .packed_bytes = linear_packed_bytes,
@@ -153,6 +157,7 @@ static const sqz_hardware operations = {
     .gather = rows_gather,
     .scatter = rows_scatter,
     .gemm_rounded = algebra_gemm_rounded,
+    .begin = queue_begin,
 };
 
 /* ---- the agent ----------------------------------------------------------------------------- */
@@ -168,6 +173,7 @@ static sqz_status cpu_open(const sqz_host *host, void **self)
     d->host = host;
     d->pool = pool;
     d->k = best_kernels();
+    d->cache_bytes = cache_bytes();
     *self = d;
     return SQZ_OK;
 }
@@ -177,6 +183,7 @@ static void cpu_close(const sqz_host *host, void *self)
     (void)host;
     device *d = self;
     if (d) {
+        queue_free(d);
         mem_drop(d);
         store_drop(d);
         free(d->scratch);

@@ -33,6 +33,7 @@ typedef struct dot {
     const void *w; /* [rows, cols] of dtype: SQZ_F32, SQZ_BF16, SQZ_F16 */
     int32_t dtype;
     int32_t tokens; /* <= dot_tokens */
+    int32_t once;   /* all weights together are larger than the caches */
     int64_t rows, cols;
     const void *x; /* float32, or bfloat16 for dot_pairs */
     int64_t ldx;   /* elements */
@@ -79,6 +80,7 @@ typedef struct codes_dot {
     const codes *w;
     int64_t first, bands;
     int32_t tokens; /* <= dot_tokens */
+    int32_t once;   /* all weights together are larger than the caches */
     int32_t accumulate;
     const void *x;       /* float32, or bfloat16 for dot_codes_pairs */
     int64_t ldx;         /* elements */

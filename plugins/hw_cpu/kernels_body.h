@@ -200,6 +200,16 @@ KERNEL_FN void round_bf16(const float *src, int64_t n, float *dst)
  * one stream is what the memory delivers fastest.  In bytes, more than the rows of one step. */
 enum { AHEAD = 20 << 10, PAIRS_AHEAD = 8 << 10 };
 
+/* A line of weights.  `once`: they will have left the caches before they are read again, so they
+ * take no room in the outer ones, which hold what the operations in between work with. */
+VFN void fetch(const void *p, int32_t once)
+{
+    if (once)
+        __builtin_prefetch(p, 0, 0);
+    else
+        __builtin_prefetch(p);
+}
+
 /* `nr` rows against `nt` tokens, `nu` vectors of each row at a time, so that about 16 sums run at
  * once: enough to hide the latency of each, few enough for the registers. */
 VFN void dot_block(const dot *d, int64_t row, const int nr, const int nt, const int nu,
@@ -218,7 +228,7 @@ VFN void dot_block(const dot *d, int64_t row, const int nr, const int nt, const 
         UNROLL
         for (int r = 0; r < nr; r++) {
             a[r] = load_as(d->w, w + r * d->cols + c + u * VW, dtype);
-            __builtin_prefetch(ahead + ((c + u * VW) * nr + r * VW) * size);
+            fetch(ahead + ((c + u * VW) * nr + r * VW) * size, d->once);
         }
         UNROLL
         for (int t = 0; t < nt; t++) {
@@ -308,7 +318,7 @@ VFN void pairs_row(const dot *d, int64_t row, const int nt, const int nu)
     for (int u = 0; u < nu; u++) {
         const int64_t at = c + u * 2 * VW;
         vf a = v_load((const float *)(const void *)(w + at));
-        __builtin_prefetch((const char *)(w + at) + PAIRS_AHEAD);
+        fetch((const char *)(w + at) + PAIRS_AHEAD, d->once);
         UNROLL
         for (int t = 0; t < nt; t++)
             sum[t][u] =

@@ -9,7 +9,7 @@
  * queue (hence two vectors of rows for every broadcast x); and a prefetch ahead. */
 
 /* Far enough for the latency of memory at its full rate, near enough to be there still. */
-enum { CODES_AHEAD = 12 << 10 };
+enum { CODES_AHEAD = 9 << 10 };
 
 /* ---- order --------------------------------------------------------------------------------- */
 
@@ -229,7 +229,7 @@ VFN const uint8_t *ahead_of(const codes_dot *d, const band_at *band, int64_t off
 /* The same for what stands before the cells: it is not walked through. */
 VFN void fetch_head(const codes_dot *d, const band_at *band)
 {
-    for (int64_t i = 0; i < d->w->cells_at; i += 64) __builtin_prefetch(ahead_of(d, band, i));
+    for (int64_t i = 0; i < d->w->cells_at; i += 64) fetch(ahead_of(d, band, i), d->once);
 }
 
 /* VW rows from `row` into y. */
@@ -296,7 +296,7 @@ VFN void codes_rows(const codes_dot *d, const band_at *band, int64_t lane, const
             cell_load(at, bits, a[0]);
             cell_load(at + 4 * VW, bits, a[1]);
             UNROLL
-            for (int64_t i = 0; i < cell_words(bits); i++) __builtin_prefetch(ahead + i * 4 * BAND);
+            for (int64_t i = 0; i < cell_words(bits); i++) fetch(ahead + i * 4 * BAND, d->once);
             UNROLL
             for (int j = 0; j < per; j++) {
                 vf low = cell_level(a[0], bits, j), high = cell_level(a[1], bits, j);
@@ -429,7 +429,7 @@ VFN void pairs_band(const codes_dot *d, const band_at *band, vi low, vi high, co
                 a[1][i] = v_keep(a[1][i]);
             }
             UNROLL
-            for (int64_t i = 0; i < 2 * cell_words(bits); i++) __builtin_prefetch(ahead + i * 64);
+            for (int64_t i = 0; i < 2 * cell_words(bits); i++) fetch(ahead + i * 64, d->once);
             UNROLL
             for (int p = 0; p < per / 2 * halves; p++) {
                 vf v = cell_pair(a[0], bits, p, low, high), u = cell_pair(a[1], bits, p, low, high);

@@ -12,23 +12,15 @@
  */
 #include "device.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
     X_BYTES = 4 << 20,
-    DOT_ROWS = BAND,        /* most rows of a unit of work with few tokens */
-    UNIT_BYTES = 32 << 10,  /* aim of one: small, so that threads finish together */
-    THREAD_BYTES = 64 << 10 /* of weights: what a thread is worth starting for */
+    DOT_ROWS = BAND,      /* most rows of a unit of work with few tokens */
+    UNIT_BYTES = 32 << 10 /* aim of one: small, so that threads finish together */
 };
-
-/* A weight as decode reads it: units of work, one behind the other. */
-typedef struct stretch {
-    const uint8_t *at;
-    int64_t units, bytes; /* bytes of a unit */
-} stretch;
 
 typedef struct packed {
     int32_t compute;
@@ -106,7 +98,9 @@ void linear_packed_free(void *dev, void *weight)
     device *d = dev;
     packed *p = weight;
     if (p) {
+        (void)queue_run(d); /* what waits may read it */
         if (d->last == p) d->last = NULL;
+        d->weight_bytes -= p->bytes;
         free(p->owned);
         codes_free(d, &p->codes);
     }
@@ -140,6 +134,7 @@ sqz_status linear_pack(void *dev, const sqz_weight *w, int32_t compute, void **o
                  w->form);
         status = device_fail(d, SQZ_E_UNSUPPORTED, text);
     }
+    d->weight_bytes += p->bytes;
     if (status != SQZ_OK) {
         linear_packed_free(dev, p);
         return status;
@@ -156,149 +151,101 @@ int64_t linear_packed_bytes(void *dev, const void *weight)
 
 /* ---- few tokens ---------------------------------------------------------------------------- */
 
-/* The rows are cut into one slice for each thread, so that each reads one stream of memory; a
- * thread that is done with its own helps with the others. */
 typedef struct few_job {
     device *d;
     const packed *p;
-    const sqz_op_linear *op;
-    const void *x; /* as the kernel wants it */
-    const float *sum;
-    int64_t ldx;
+    sqz_op_linear op;
     int32_t half; /* x is bfloat16 */
-    int32_t slices;
-    struct slice *slice;
 } few_job;
 
-/* Alone on its cache line. */
-typedef struct slice {
-    _Alignas(64) atomic_llong next; /* unit that nobody has taken */
-} slice;
-
-static int64_t slice_begin(const few_job *j, const stretch *of, int64_t s)
-{
-    return s * of->units / j->slices;
-}
-
-/* What the thread of slice s reads after `unit`: the next one, or its part of the next weight, so
- * that memory does not rest while the operations between two products run. */
-static const uint8_t *read_after(const few_job *j, int64_t s, int64_t unit)
-{
-    const stretch *self = &j->p->self, *next = &j->p->next;
-    if (!next->at || unit + 1 < slice_begin(j, self, s + 1))
-        return self->at + (unit + 1) * self->bytes;
-    return next->at + slice_begin(j, next, s) * next->bytes;
-}
+/* x as the kernel wants it. */
+typedef struct few_x {
+    const void *x;
+    const float *sum; /* [tokens, groups], or NULL */
+    int64_t ldx;
+} few_x;
 
 /* out is [n, tokens]. */
 static void store_few(const few_job *j, int64_t row, int64_t n, const float *out)
 {
-    const float *bias = mem_at(&j->op->bias);
-    int64_t tokens = j->op->tokens;
+    const float *bias = mem_at(&j->op.bias);
+    int64_t tokens = j->op.tokens;
     for (int64_t t = 0; t < tokens; t++) {
-        float *y = mem_at(&j->op->y) + t * j->p->rows + row;
+        float *y = mem_at(&j->op.y) + t * j->p->rows + row;
         for (int64_t r = 0; r < n; r++) {
             float v = out[r * tokens + t] + (bias ? bias[row + r] : 0);
-            y[r] = j->op->accumulate ? y[r] + v : v;
+            y[r] = j->op.accumulate ? y[r] + v : v;
         }
     }
 }
 
-static void few_dense(const few_job *j, int64_t unit)
+static void few_dense(const few_job *j, const few_x *in, int64_t unit)
 {
     const packed *p = j->p;
     float out[DOT_ROWS * MAX_DOT];
     int64_t row = unit * p->unit_rows;
     dot one = {.w = p->self.at + unit * p->self.bytes,
                .dtype = p->dtype,
-               .tokens = (int32_t)j->op->tokens,
+               .tokens = (int32_t)j->op.tokens,
+               .once = device_reads_once(j->d),
                .rows = least(p->unit_rows, p->rows - row),
                .cols = p->cols,
-               .x = j->x,
-               .ldx = j->ldx,
+               .x = in->x,
+               .ldx = in->ldx,
                .out = out};
     (j->half ? j->d->k->dot_pairs : j->d->k->dot)(&one);
     store_few(j, row, one.rows, out);
 }
 
-/* Units unit .. unit + n - 1 of slice s. */
-static void few_units(const few_job *j, int64_t s, int64_t unit, int64_t n)
-{
-    const packed *p = j->p;
-    if (p->dtype) {
-        for (int64_t i = 0; i < n; i++) few_dense(j, unit + i);
-        return;
-    }
-    codes_dot some = {.w = &p->codes,
-                      .first = unit,
-                      .bands = n,
-                      .tokens = (int32_t)j->op->tokens,
-                      .accumulate = j->op->accumulate,
-                      .x = j->x,
-                      .ldx = j->ldx,
-                      .sum = j->sum,
-                      .next = read_after(j, s, unit + n - 1),
-                      .bias = mem_at(&j->op->bias),
-                      .y = mem_at(&j->op->y)};
-    (j->half ? j->d->k->dot_codes_pairs : j->d->k->dot_codes)(&some);
-}
-
-/* The next units of a slice, several at a time until its end is near; returns how many. */
-static int64_t take_units(atomic_llong *next, int64_t stop, int64_t *unit)
-{
-    enum { MANY = 4, NEAR = 6 };
-    long long at = atomic_load_explicit(next, memory_order_relaxed), n;
-    do {
-        if (at >= stop) return 0;
-        n = stop - at > NEAR ? MANY : 1;
-    } while (!atomic_compare_exchange_weak_explicit(next, &at, at + n, memory_order_relaxed,
-                                                    memory_order_relaxed));
-    *unit = at;
-    return n;
-}
-
-static void few_slices(void *arg, int64_t begin, int64_t end, int32_t thread)
-{
-    (void)thread;
-    const few_job *j = arg;
-    for (int64_t s = begin; s < end; s++)
-        for (int64_t i = 0; i < j->slices; i++) {
-            int64_t from = (s + i) % j->slices, unit, n;
-            int64_t stop = slice_begin(j, &j->p->self, from + 1);
-            while ((n = take_units(&j->slice[from].next, stop, &unit)) > 0)
-                few_units(j, from, unit, n);
-        }
-}
-
-/* x rounded, arranged and summed in the work space; *j points at what is used. */
-static void few_x(few_job *j, char *work)
+/* x rounded, arranged and summed in a member's own memory, unless it is there already. */
+static few_x few_prepare(const few_job *j, char *own, int prepared)
 {
     const packed *p = j->p;
     const codes *c = &p->codes;
     const kernels *k = j->d->k;
-    const float *x = mem_at(&j->op->x);
-    int64_t tokens = j->op->tokens, n = tokens * p->cols;
-    float *rounded = (float *)(void *)work;
-    uint16_t *half = (uint16_t *)(void *)(work + round_up(n * 4, 64));
-    char *arranged = work + round_up(n * 4, 64) + round_up(n * 2, 64);
+    const float *x = mem_at(&j->op.x);
+    int64_t tokens = j->op.tokens, n = tokens * p->cols;
+    float *rounded = (float *)(void *)own;
+    uint16_t *half = (uint16_t *)(void *)(own + round_up(n * 4, 64));
+    char *arranged = own + round_up(n * 4, 64) + round_up(n * 2, 64);
+    float *sum = (float *)(void *)(arranged + round_up(tokens * c->x_cols * 4, 64));
     int asymmetric = !p->dtype && !c->symmetric;
+    int arrange = !p->dtype && !(c->straight && c->x_cols == c->cols);
     if (p->compute == SQZ_BF16 && (!j->half || asymmetric)) {
-        k->round_bf16(x, n, rounded);
+        if (!prepared) k->round_bf16(x, n, rounded);
         x = rounded;
     }
-    if (j->half) k->to_bf16(x, n, half);
-    j->x = j->half ? (const void *)half : x;
-    j->ldx = p->cols;
-    if (p->dtype) return;
-    if (asymmetric) {
-        float *sum = (float *)(void *)(arranged + round_up(tokens * c->x_cols * 4, 64));
-        codes_sums(c, tokens, x, sum);
-        j->sum = sum;
+    few_x in = {j->half ? (const void *)half : x, asymmetric ? sum : NULL, p->cols};
+    if (j->half && !prepared) k->to_bf16(x, n, half);
+    if (asymmetric && !prepared) codes_sums(c, tokens, x, sum);
+    if (arrange && !prepared) codes_arrange(c, tokens, in.x, j->half ? 2 : 4, arranged);
+    return arrange ? (few_x){arranged, in.sum, c->x_cols} : in;
+}
+
+static void few_units(void *job, int64_t begin, int64_t end, int32_t id)
+{
+    const few_job *j = job;
+    const packed *p = j->p;
+    int prepared;
+    char *own = queue_own(j->d, job, id, &prepared);
+    few_x in = few_prepare(j, own, prepared);
+    if (p->dtype) {
+        for (int64_t i = begin; i < end; i++) few_dense(j, &in, i);
+        return;
     }
-    if (c->straight && c->x_cols == c->cols) return;
-    codes_arrange(c, tokens, j->x, j->half ? 2 : 4, arranged);
-    j->x = arranged;
-    j->ldx = c->x_cols;
+    codes_dot some = {.w = &p->codes,
+                      .first = begin,
+                      .bands = end - begin,
+                      .tokens = (int32_t)j->op.tokens,
+                      .once = device_reads_once(j->d),
+                      .accumulate = j->op.accumulate,
+                      .x = in.x,
+                      .ldx = in.ldx,
+                      .sum = in.sum,
+                      .next = queue_after(j->d, job, end - 1),
+                      .bias = mem_at(&j->op.bias),
+                      .y = mem_at(&j->op.y)};
+    (j->half ? j->d->k->dot_codes_pairs : j->d->k->dot_codes)(&some);
 }
 
 static int64_t few_bytes(const packed *p, int64_t tokens)
@@ -318,22 +265,26 @@ static void note_order(device *d, packed *p)
 
 static sqz_status run_few(device *d, packed *p, const sqz_op_linear *op)
 {
-    int64_t size = few_bytes(p, op->tokens);
-    few_job job = {.d = d,
-                   .p = p,
-                   .op = op,
-                   .half = p->compute == SQZ_BF16 && d->k->pairs &&
-                           (p->dtype == 0 || p->dtype == SQZ_BF16),
-                   .slices = (int32_t)least(device_threads(d), 1 + p->bytes / THREAD_BYTES)};
-    char *work = device_scratch(d, size + job.slices * (int64_t)sizeof(slice));
-    if (!work) return SQZ_E_NOMEM;
+    void *job;
+    sqz_status st = queue_job(d, &job);
+    if (st != SQZ_OK) return st;
+    *(few_job *)job = (few_job){.d = d,
+                                .p = p,
+                                .op = *op,
+                                .half = p->compute == SQZ_BF16 && d->k->pairs &&
+                                        (p->dtype == 0 || p->dtype == SQZ_BF16)};
+    work w = {.body = few_units,
+              .n = p->self.units,
+              .chunk = 1,
+              .bytes = p->bytes,
+              .own_bytes = few_bytes(p, op->tokens),
+              .weights = p->self,
+              .follows = &p->next};
+    touches(&w, &op->x, op->tokens * p->cols, 0);
+    touches(&w, &op->y, op->tokens * p->rows, 1);
+    touches(&w, &op->bias, p->rows, 0);
     note_order(d, p);
-    few_x(&job, work);
-    job.slice = (slice *)(void *)(work + size);
-    for (int64_t s = 0; s < job.slices; s++)
-        atomic_init(&job.slice[s].next, slice_begin(&job, &p->self, s));
-    device_for(d, job.slices, 1, few_slices, &job);
-    return SQZ_OK;
+    return queue_put(d, &w);
 }
 
 /* ---- many tokens --------------------------------------------------------------------------- */
@@ -493,5 +444,7 @@ sqz_status linear_run(void *dev, const sqz_op_linear *op)
         return device_fail(d, SQZ_E_INVALID,
                            "hw_cpu: a weight is used with another compute than it was packed for");
     if (op->tokens < 1) return SQZ_OK;
-    return op->tokens <= d->k->dot_tokens ? run_few(d, p, op) : run_many(d, p, op);
+    if (op->tokens <= d->k->dot_tokens) return run_few(d, p, op);
+    sqz_status st = queue_run(d);
+    return st == SQZ_OK ? run_many(d, p, op) : st;
 }

@@ -96,6 +96,7 @@ void mem_release(void *dev, void *handle)
 {
     device *d = dev;
     if (!handle) return;
+    (void)queue_run(d); /* what waits may touch it */
     int64_t size = *capacity_of(handle);
     if (size > kept_cap) {
         free((char *)handle - HEAD);
@@ -115,16 +116,16 @@ void *mem_map(void *dev, void *handle)
 
 sqz_status mem_upload(void *dev, const sqz_mem *dst, const void *src, int64_t bytes)
 {
-    (void)dev;
-    if (bytes > 0) memcpy(mem_at(dst), src, (size_t)bytes);
-    return SQZ_OK;
+    sqz_status st = queue_run(dev);
+    if (st == SQZ_OK && bytes > 0) memcpy(mem_at(dst), src, (size_t)bytes);
+    return st;
 }
 
 sqz_status mem_download(void *dev, void *dst, const sqz_mem *src, int64_t bytes)
 {
-    (void)dev;
-    if (bytes > 0) memcpy(dst, mem_at(src), (size_t)bytes);
-    return SQZ_OK;
+    sqz_status st = queue_run(dev);
+    if (st == SQZ_OK && bytes > 0) memcpy(dst, mem_at(src), (size_t)bytes);
+    return st;
 }
 
 /* ---- packed weights ------------------------------------------------------------------------ */
@@ -180,6 +181,21 @@ void *store_take(device *d, int64_t bytes, void **owner)
     c->live++;
     *owner = c;
     return p;
+}
+
+int64_t store_bytes(const device *d)
+{
+    int64_t n = 0;
+    for (const chunk *c = d->chunks; c; c = c->next) n += c->used;
+    return n;
+}
+
+const char *store_at(const device *d, int64_t offset, int64_t *bytes)
+{
+    const chunk *c = d->chunks;
+    for (; offset >= c->used; c = c->next) offset -= c->used;
+    *bytes = c->used - offset;
+    return c->base + offset;
 }
 
 /* Chunks without blocks go back to the system, but for one, which the next weights will need. */

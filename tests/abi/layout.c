@@ -386,6 +386,7 @@ static const row rows[] = {
     F(sqz_hardware, gather)
     F(sqz_hardware, scatter)
     F(sqz_hardware, gemm_rounded)
+    F(sqz_hardware, begin)
     /* sqz/services.h, later */
     S(sqz_http_request)
     F(sqz_http_request, struct_size)

@@ -1355,6 +1355,10 @@ START_TEST(completed)
     ck_assert(whole.layer_norm == ref->layer_norm && whole.scatter == ref->scatter);
     hardware_complete(&part, &whole);
     ck_assert(whole.norm == ref->norm && whole.linear == hw->linear && whole.alloc == hw->alloc);
+    /* a twin works at once, on memory that an operation left undone has not reached */
+    ck_assert(whole.begin == NULL);
+    hardware_complete(hw, &whole);
+    ck_assert(hw->begin && whole.begin == hw->begin);
 }
 END_TEST
 

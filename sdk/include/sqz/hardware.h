@@ -2,9 +2,10 @@
  *
  * Offered through extension("sqz.hardware/1") of an agent of kind "hardware/1".  Buffers are opaque
  * (handle + byte offset); operations are enqueued in order and `sync` completes them (on a CPU every
- * operation is complete when it returns).  Activations are float32.  `compute` says how products are
- * taken: SQZ_F32, or SQZ_BF16 = inputs of products rounded to bfloat16 (nearest even), sums in
- * float32.  Quantized weights are exact in both up to that rounding; activations are never quantized.
+ * operation is complete when it returns, unless `begin` was called).  Activations are float32.
+ * `compute` says how products are taken: SQZ_F32, or SQZ_BF16 = inputs of products rounded to
+ * bfloat16 (nearest even), sums in float32.  Quantized weights are exact in both up to that
+ * rounding; activations are never quantized.
  *
  * Every operation has a naive twin in sdk/runtime/reference, which is the oracle of the tests and
  * the fallback for rows that a backend leaves NULL.
@@ -224,8 +225,15 @@ typedef struct sqz_hardware {
     sqz_status (*gemm_rounded)(void *dev, int64_t m, int64_t n, int64_t k, const float *a,
                                int64_t lda, const float *b, int64_t ldb, double beta, float *c,
                                int64_t ldc);
+
+    /* ---- since 1.2; NULL where nothing is gained ---- */
+    /* Operations that follow may be left undone until sync, which ends this; calling it again
+     * before is fine.  A backend copies what it needs of host memory (lists, structs); device
+     * memory stays as it is until sync, or goes through upload, download, copy and release, which
+     * do what was left first. */
+    sqz_status (*begin)(void *dev);
 } sqz_hardware;
-SQZ_SEALED(sqz_hardware, gemm_rounded, 288);
+SQZ_SEALED(sqz_hardware, begin, 296);
 
 #ifdef __cplusplus
 }

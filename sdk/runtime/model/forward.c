@@ -417,6 +417,10 @@ sqz_status forward_batch(model *m, sqz_error *err)
 {
     batch *b = &m->batch;
     sqz_status st = rope_prepare(m, b, err);
+    if (!st && m->hw->begin) {
+        st = m->hw->begin(m->dev);
+        if (st) return device_failed(m, st, "begin", err);
+    }
     if (!st) st = embed(m, b->ids, m->config.rotary ? NULL : b->position[0], b->tokens, err);
     for (int64_t l = 0; l < m->config.layers && !st; l++) {
         st = block_acquire(m, l, err);
@@ -458,9 +462,14 @@ sqz_status head_logits(model *m, const sqz_mem *states, int64_t rows, sqz_error 
 sqz_status gather_rows(model *m, const int64_t *rows, int64_t n, sqz_error *err)
 {
     int64_t width = m->config.hidden, bytes = width * (int64_t)sizeof(float);
+    sqz_mem all = forward_norm(m, 0);
     for (int64_t i = 0; i < n;) {
         int64_t run = 1;
         while (i + run < n && rows[i + run] == rows[i] + run) run++;
+        if (run == n && m->config.final_norm) { /* nothing to bring together */
+            sqz_mem x = forward_x(m, rows[0]);
+            return final_norm(m, &x, &all, n, err);
+        }
         sqz_mem from = forward_x(m, rows[i]), to = forward_norm(m, i);
         const float *seen = device_read(m, &from, run * width, err);
         if (!seen) return SQZ_E_DEVICE;
@@ -468,7 +477,6 @@ sqz_status gather_rows(model *m, const int64_t *rows, int64_t n, sqz_error *err)
         if (st) return device_failed(m, st, "upload", err);
         i += run;
     }
-    sqz_mem all = forward_norm(m, 0);
     return final_norm(m, &all, &all, n, err);
 }
 

@@ -758,7 +758,8 @@ void hardware_complete(const sqz_hardware *backend, sqz_hardware *out)
         done.features &= ~SQZ_HARDWARE_SOFTCAP;
         done.features |= b.features & SQZ_HARDWARE_SOFTCAP;
     }
-#define TAKE(row) done.row = b.row ? b.row : done.row
+    int whole = done.linear == b.linear && done.attend == b.attend;
+#define TAKE(row) done.row = b.row ? b.row : (whole = 0, done.row)
     if (b.measure && !(b.features & SQZ_HARDWARE_READS)) done.features &= ~SQZ_HARDWARE_READS;
     TAKE(describe);
     TAKE(upload);
@@ -783,5 +784,6 @@ void hardware_complete(const sqz_hardware *backend, sqz_hardware *out)
     TAKE(scatter);
     TAKE(gemm_rounded);
 #undef TAKE
+    if (whole) done.begin = b.begin; /* twins work at once, so nothing may be left undone */
     *out = done;
 }
