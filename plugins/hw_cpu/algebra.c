@@ -422,12 +422,6 @@ static void read_chunks(void *arg, int64_t begin, int64_t end, int32_t thread)
     }
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Bytes that caches do not help to read again: of a buffer of four times the last level a sixth
  * was still found in it, of sixteen times nothing. */
 static int64_t beyond_caches(const device *d)
@@ -436,14 +430,12 @@ static int64_t beyond_caches(const device *d)
     return least(least(8 * d->cache_bytes, 1 << 30), memory / 8);
 }
 
-/* Median of the passes over the packed weights there are, filled up where they are few. */
+/* Sustained over about `seconds`: the packed weights there are, filled up where they are few, read
+ * one pass after the other. */
 static sqz_status measure_reads(device *d, double seconds, double *bandwidth)
 {
-    enum { PASSES = 128 };
-    double rate[PASSES];
-    int64_t missing = beyond_caches(d) - store_bytes(d);
+    int64_t missing = beyond_caches(d) - store_bytes(d), passes = 0;
     void *owner = NULL;
-    int n = 0;
     uint64_t *sink = calloc((size_t)device_threads(d) * 8, sizeof *sink);
     if (!sink) return device_fail(d, SQZ_E_NOMEM, "hw_cpu: no memory to measure bandwidth with");
     char *p = missing > 0 ? store_take(d, missing, &owner) : NULL;
@@ -453,13 +445,12 @@ static sqz_status measure_reads(device *d, double seconds, double *bandwidth)
         return SQZ_E_NOMEM;
     }
     read_job job = {d, store_bytes(d), sink};
-    for (double start = seconds_now(); n < PASSES && (!n || seconds_now() - start < seconds);) {
-        double t = seconds_now();
+    double start = seconds_now(), took = 0;
+    for (; passes < 2 || took < seconds; passes++) {
         device_for(d, (job.bytes + READ_CHUNK - 1) / READ_CHUNK, 8, read_chunks, &job);
-        rate[n++] = (double)job.bytes / (seconds_now() - t);
+        took = seconds_now() - start;
     }
-    qsort(rate, (size_t)n, sizeof *rate, by_value);
-    *bandwidth = rate[n / 2];
+    *bandwidth = (double)(passes * job.bytes) / took;
     if (p) store_give(d, owner);
     free(sink);
     return SQZ_OK;
