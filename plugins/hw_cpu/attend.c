@@ -90,12 +90,16 @@ static int may_wait(const device *d, int64_t sequences, const int64_t *first)
     return queue_waits(d) && sequences <= MAX_DOT && first[sequences] - first[0] <= MAX_DOT;
 }
 
-static void few_copy(few *to, int64_t sequences, const int64_t *first, const int64_t *past,
-                     const int32_t *slot)
+/* Copies an operation's lists and points it at the copies. */
+static void few_keep(few *to, int64_t sequences, const int64_t **first, const int64_t **past,
+                     const int32_t **slot)
 {
-    memcpy(to->first, first, (size_t)(sequences + 1) * sizeof *first);
-    if (past) memcpy(to->past, past, (size_t)sequences * sizeof *past);
-    if (slot) memcpy(to->slot, slot, (size_t)sequences * sizeof *slot);
+    memcpy(to->first, *first, (size_t)(sequences + 1) * sizeof **first);
+    if (*past) memcpy(to->past, *past, (size_t)sequences * sizeof **past);
+    if (*slot) memcpy(to->slot, *slot, (size_t)sequences * sizeof **slot);
+    *first = to->first;
+    *past = to->past;
+    *slot = to->slot;
 }
 
 /* The whole cache is one thing to the queue. */
@@ -146,10 +150,7 @@ sqz_status kv_append(void *dev, const sqz_op_kv_append *op)
     if (st != SQZ_OK) return st;
     append_job *j = room;
     j->op = *op;
-    few_copy(&j->few, op->sequences, op->first, op->past, op->slot);
-    j->op.first = j->few.first;
-    j->op.past = j->few.past;
-    j->op.slot = j->few.slot;
+    few_keep(&j->few, op->sequences, &j->op.first, &j->op.past, &j->op.slot);
     work w = {.body = append_heads, .n = c->kv_heads, .chunk = c->kv_heads};
     int64_t floats = op->first[op->sequences] * c->kv_heads * c->head_dim;
     touches(&w, &op->k, floats, 0);
@@ -324,17 +325,6 @@ static void pack_block(const attend_job *j, const space *s, const source *from, 
         memcpy(s->values + i * dim, from->v + (at + i) * from->row, (size_t)dim * sizeof(float));
 }
 
-/* Keys and values of a step's block, all at once: weights have driven them out of the caches, and
- * packing would wait for one line after the other. */
-static void fetch_block(const source *from, int64_t dim, int64_t at, int64_t n)
-{
-    for (int64_t i = at; i < at + n; i++)
-        for (int64_t c = 0; c < dim; c += 16) {
-            __builtin_prefetch(from->k + i * from->row + c);
-            __builtin_prefetch(from->v + i * from->row + c, 0, 2);
-        }
-}
-
 static void finish_rows(const attend_job *j, const tile_rows *r)
 {
     for (int64_t i = 0; i < r->n; i++)
@@ -377,7 +367,6 @@ static void unit_run(const attend_job *j, const unit *u, int64_t kv_head, const 
     }
     for (int64_t at = begin; at < end; at += KEYS) {
         int64_t n = least(KEYS, end - at);
-        if (step) fetch_block(&from, op->head_dim, at, n);
         pack_block(j, s, &from, at, n, packed);
         for (int64_t i = 0; i < tiles; i++) {
             tile_rows r = rows_of(j, s, u, kv_head, from.past, i, step);
@@ -439,10 +428,7 @@ static sqz_status attend_later(device *d, const attend_job *job, int64_t n)
     attend_job *j = room;
     sqz_op_attend *op = &j->op;
     *j = *job;
-    few_copy(&j->few, op->sequences, op->first, op->past, op->slot);
-    op->first = j->few.first;
-    op->past = j->few.past;
-    op->slot = j->few.slot;
+    few_keep(&j->few, op->sequences, &op->first, &op->past, &op->slot);
     cut_units(op, j->few_units);
     j->units = j->few_units;
     int64_t tokens = op->first[op->sequences], seen = tokens;
