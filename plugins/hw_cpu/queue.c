@@ -26,7 +26,8 @@ enum {
     STAGE_STEPS = 4,
     MEMBER_BYTES = 64 << 10, /* of memory read in a stage: what a member is worth starting for */
     FETCH_BYTES = 256 << 10, /* most that a member fetches while it waits; caches have 1 MiB */
-    FETCH_LINES = 4,         /* between two looks whether the stage is done */
+    FETCH_LINES = 4,         /* between two looks whether the stage is done, */
+    START_LINES = 128,       /* and before it prepares x */
     SPINS = 2000             /* looks without it before the processor is offered to others */
 };
 
@@ -186,20 +187,14 @@ static const uint8_t *unit_at(const step *s, int64_t unit)
     return s->weights.at + (unit - s->at) * s->weights.bytes;
 }
 
-/* Where slice number `slice` of the weights begins that are read after stage st, and how many bytes
- * of it follow one another; NULL where that is not known. */
-static const uint8_t *slice_after(const queue *q, const stage *st, int64_t slice, int64_t *bytes)
+/* Where a slice of a stage's weights begins, and how many bytes of it follow one another. */
+static const uint8_t *slice_at(const queue *q, const stage *st, int64_t slice, int64_t *bytes)
 {
-    if (st->next) {
-        int64_t units = st->next->units, first = slice_begin(q, units, slice);
-        const step *s = step_at(st->next, first);
-        *bytes =
-            (least(slice_begin(q, units, slice + 1), s->at + s->units) - first) * s->weights.bytes;
-        return unit_at(s, first);
-    }
-    const stretch *then = st->first[st->steps - 1].follows; /* as of the last time */
-    *bytes = 0;
-    return then && then->at ? then->at + slice_begin(q, then->units, slice) * then->bytes : NULL;
+    int64_t first = slice_begin(q, st->units, slice);
+    const step *s = step_at(st, first);
+    *bytes =
+        (least(slice_begin(q, st->units, slice + 1), s->at + s->units) - first) * s->weights.bytes;
+    return unit_at(s, first);
 }
 
 const uint8_t *queue_after(const device *d, const void *job, int64_t unit)
@@ -209,8 +204,10 @@ const uint8_t *queue_after(const device *d, const void *job, int64_t unit)
     const stage *st = s->stage;
     int64_t at = s->at + unit, slice = ((at + 1) * q->members - 1) / st->units, bytes;
     if (at + 1 < slice_begin(q, st->units, slice + 1)) return unit_at(step_at(st, at + 1), at + 1);
-    const uint8_t *next = slice_after(q, st, slice, &bytes);
-    return next ? next : unit_at(s, at + 1);
+    if (st->next) return slice_at(q, st->next, slice, &bytes);
+    const stretch *then = st->first[st->steps - 1].follows; /* as of the last time */
+    return then && then->at ? then->at + slice_begin(q, then->units, slice) * then->bytes
+                            : unit_at(s, at + 1);
 }
 
 /* ---- running ------------------------------------------------------------------------------- */
@@ -246,18 +243,17 @@ static void run_units(const stage *st, int64_t unit, int64_t n, int32_t id)
     }
 }
 
-/* Some lines of what the member reads in the next stage with weights; 0 when it has its share. */
-static int fetch_ahead(const queue *q, const stage *st, member *me)
+/* Up to `lines` lines more of the member's slice of a stage; 0 when it has its share. */
+static int fetch_lines(const queue *q, const stage *of, member *me, int lines)
 {
-    if (!st->next) return 0;
-    if (me->ahead != st->next) {
-        int64_t bytes = 0;
-        me->ahead = st->next;
-        me->fetch = slice_after(q, st, me - q->member, &bytes);
+    if (me->ahead != of) {
+        int64_t bytes;
+        me->ahead = of;
+        me->fetch = slice_at(q, of, me - q->member, &bytes);
         me->end = me->fetch + least(bytes, FETCH_BYTES);
     }
     int i = 0;
-    for (; i < FETCH_LINES && me->fetch < me->end; i++, me->fetch += 64)
+    for (; i < lines && me->fetch < me->end; i++, me->fetch += 64)
         __builtin_prefetch(me->fetch, 0, 2);
     return i;
 }
@@ -275,7 +271,7 @@ static void wait_done(const queue *q, const stage *st, member *me)
 {
     int64_t spins = 0;
     while (atomic_load_explicit(&q->done, memory_order_acquire) < st->base + st->units) {
-        if (fetch_ahead(q, st, me)) continue;
+        if (st->next && fetch_lines(q, st->next, me, FETCH_LINES)) continue;
         if (++spins < SPINS)
             pause_briefly();
         else
@@ -288,6 +284,7 @@ static void run_member(queue *q, int32_t id)
     member *me = &q->member[id];
     for (const stage *st = q->stages; st < q->stages + q->n_stages; st++) {
         int64_t unit, n, mine = 0;
+        if (st->first->weights.at) fetch_lines(q, st, me, START_LINES);
         for (int32_t i = 0; i < q->members; i++)
             while ((n = take_units(q, st, (id + i) % q->members, &unit)) > 0) {
                 run_units(st, unit, n, id);
