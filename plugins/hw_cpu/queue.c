@@ -168,7 +168,7 @@ sqz_status queue_put(device *d, const work *w)
     return q->waits ? SQZ_OK : queue_run(d);
 }
 
-/* ---- what is read next ------------------------------------------------------------- */
+/* ---- what is read next --------------------------------------------------------------------- */
 
 static int64_t slice_begin(const queue *q, int64_t units, int64_t s)
 {

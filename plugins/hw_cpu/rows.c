@@ -247,7 +247,8 @@ typedef struct move_job {
     const kernels *k;
     const float *x, *weight;
     float *y;
-    const int64_t *rows;
+    const int64_t *rows;  /* NULL: few */
+    int64_t few[MAX_DOT]; /* of few rows, which may wait */
     int64_t width;
 } move_job;
 
@@ -255,8 +256,9 @@ static void gather_range(void *arg, int64_t begin, int64_t end, int32_t thread)
 {
     (void)thread;
     const move_job *j = arg;
+    const int64_t *rows = j->rows ? j->rows : j->few;
     for (int64_t r = begin; r < end; r++)
-        memcpy(j->y + r * j->width, j->x + j->rows[r] * j->width, (size_t)j->width * sizeof *j->y);
+        memcpy(j->y + r * j->width, j->x + rows[r] * j->width, (size_t)j->width * sizeof *j->y);
 }
 
 static void scatter_range(void *arg, int64_t begin, int64_t end, int32_t thread)
@@ -271,15 +273,26 @@ sqz_status rows_gather(void *dev, int64_t n, int64_t width, const int64_t *rows,
                        const sqz_mem *y)
 {
     device *d = dev;
-    move_job job = {d->k, mem_at(x), NULL, mem_at(y), rows, width};
-    return rows_now(d, n, row_grain(width), gather_range, &job);
+    move_job job = {d->k, mem_at(x), NULL, mem_at(y), n > MAX_DOT ? rows : NULL, {0}, width};
+    if (n > MAX_DOT) return rows_now(d, n, row_grain(width), gather_range, &job);
+    int64_t low = 0, high = -1;
+    for (int64_t r = 0; r < n; r++) {
+        low = r ? least(low, rows[r]) : rows[r];
+        high = r && rows[r] < high ? high : rows[r];
+        job.few[r] = rows[r];
+    }
+    work w = {.body = gather_range, .n = n};
+    sqz_mem from = {x->handle, x->offset + low * width * (int64_t)sizeof(float)};
+    touches(&w, &from, (high - low + 1) * width, 0);
+    touches(&w, y, n * width, 1);
+    return rows_do(d, &w, row_grain(width), &job, sizeof job);
 }
 
 sqz_status rows_scatter(void *dev, int64_t n, int64_t width, const int64_t *rows,
                         const float *weight, const sqz_mem *x, const sqz_mem *y)
 {
     device *d = dev;
-    move_job job = {d->k, mem_at(x), weight, mem_at(y), rows, width};
+    move_job job = {d->k, mem_at(x), weight, mem_at(y), rows, {0}, width};
     return rows_now(d, n, row_grain(width), scatter_range, &job);
 }
 

@@ -345,7 +345,7 @@ static void run_attend(const operation *o, const state *s)
     memset(slot, 0xff, sizeof slot);
 }
 
-/* What is not left undone: rows gathered, bytes brought out and in again, a cache copied. */
+/* Rows gathered; and what is not left undone: bytes brought out and in again, a cache copied. */
 static void run_move(const operation *o, const state *s)
 {
     static float bytes[REGION];
@@ -354,6 +354,7 @@ static void run_move(const operation *o, const state *s)
     for (int64_t t = 0; t < o->tokens; t++) rows[t] = o->tokens - 1 - t;
     if (o->act == 1) {
         ck_assert_int_eq(hw->gather(dev, o->tokens, WIDTH, rows, &a, &b), SQZ_OK);
+        memset(rows, 0xff, sizeof rows);
         return;
     }
     if (o->act == 2) {

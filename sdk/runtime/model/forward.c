@@ -461,22 +461,9 @@ sqz_status head_logits(model *m, const sqz_mem *states, int64_t rows, sqz_error 
 
 sqz_status gather_rows(model *m, const int64_t *rows, int64_t n, sqz_error *err)
 {
-    int64_t width = m->config.hidden, bytes = width * (int64_t)sizeof(float);
-    sqz_mem all = forward_norm(m, 0);
-    for (int64_t i = 0; i < n;) {
-        int64_t run = 1;
-        while (i + run < n && rows[i + run] == rows[i] + run) run++;
-        if (run == n && m->config.final_norm) { /* nothing to bring together */
-            sqz_mem x = forward_x(m, rows[0]);
-            return final_norm(m, &x, &all, n, err);
-        }
-        sqz_mem from = forward_x(m, rows[i]), to = forward_norm(m, i);
-        const float *seen = device_read(m, &from, run * width, err);
-        if (!seen) return SQZ_E_DEVICE;
-        sqz_status st = m->hw->upload(m->dev, &to, seen, run * bytes);
-        if (st) return device_failed(m, st, "upload", err);
-        i += run;
-    }
+    sqz_mem x = forward_x(m, 0), all = forward_norm(m, 0);
+    sqz_status st = m->hw->gather(m->dev, n, m->config.hidden, rows, &x, &all);
+    if (st) return device_failed(m, st, "gather", err);
     return final_norm(m, &all, &all, n, err);
 }
 
