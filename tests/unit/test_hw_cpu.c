@@ -5,13 +5,10 @@
  * n u S, S = sum |a b|; errors of random sign grow like sqrt(n), so sums are held to
  * (8 + 2 sqrt n) u S, far below what a wrong element or a missing term would make.
  * Products of bfloat16 are exact in float32, so SQZ_BF16 has the same bound. */
-#include "pool/pool.h"
+#include "device_host.h"
 #include "quant/affine.h"
 #include "reference/reference.h"
 
-#include <sqz/sqz.h> /* before check.h, whose macro `fail` would rename a field */
-#include <check.h>
-#include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,48 +22,7 @@
 #endif
 #endif
 
-/* ---- a minimal host and the devices under test --------------------------------------------- */
-
-static char last_failure[256];
-
-static void host_log(const sqz_host *h, int32_t level, const char *text)
-{
-    (void)h;
-    (void)level;
-    (void)text;
-}
-static sqz_status host_fail(const sqz_host *h, sqz_status code, const char *text)
-{
-    (void)h;
-    snprintf(last_failure, sizeof last_failure, "%s", text);
-    return code;
-}
-static int32_t host_tick(const sqz_host *h, double done, const char *what)
-{
-    (void)h;
-    (void)done;
-    (void)what;
-    return 0;
-}
-static int32_t service_threads(const sqz_host *h)
-{
-    (void)h;
-    return pool_threads();
-}
-static void service_for(const sqz_host *h, int64_t n, int64_t grain,
-                        void (*body)(void *, int64_t, int64_t, int32_t), void *arg)
-{
-    (void)h;
-    pool_for(n, grain, body, arg);
-}
-static const sqz_pool pool_service = {sizeof(sqz_pool), 0, service_threads, service_for};
-static const void *host_service(const sqz_host *h, const char *id)
-{
-    (void)h;
-    return strcmp(id, SQZ_POOL_1) == 0 ? &pool_service : NULL;
-}
-static const sqz_host host = {sizeof(sqz_host), SQZ_ABI_MINOR, NULL,      "test",
-                              host_log,         host_fail,     host_tick, host_service};
+/* ---- the devices under test ----------------------------------------------------------------- */
 
 enum { MOST = 4 };
 static struct {
@@ -74,20 +30,13 @@ static struct {
     char isa[32];
 } devices[MOST];
 static int n_devices;
-static const sqz_hardware *hw, *ref;
-static const sqz_agent *agent;
+static const sqz_hardware *ref;
 
 /* One device per instruction set that the machine really has. */
 static void open_devices(void)
 {
     static const char *const caps[MOST] = {"generic", "avx2", "avx512", "avx512_bf16"};
-    void *so = dlopen(SQZ_PLUGIN_DIR "/hw_cpu.so", RTLD_NOW | RTLD_LOCAL);
-    ck_assert_msg(so != NULL, "%s", dlerror());
-    const sqz_plugin *(*entry)(void);
-    *(void **)&entry = dlsym(so, "sqz_plugin_v1");
-    ck_assert(entry != NULL);
-    agent = entry()->agents;
-    hw = agent->extension(SQZ_HARDWARE_1);
+    load_backend();
     ref = reference_hardware();
     n_devices = 0;
     for (int i = 0; i < MOST; i++) {

@@ -6,12 +6,9 @@
  * places, on another.  Lists in host memory are spoilt as soon as an operation has returned.  Pools
  * are the real one with 1 and 4 threads, and one that promises four and gives one, last part first.
  */
-#include "pool/pool.h"
+#include "device_host.h"
 #include "quant/affine.h"
 
-#include <sqz/sqz.h> /* before check.h, whose macro `fail` would rename a field */
-#include <check.h>
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,66 +28,19 @@ enum {
     OPS = 700 /* more than wait at once */
 };
 
-/* ---- a host whose pool is the test's ------------------------------------------------------- */
+/* ---- a pool that promises four threads and gives one --------------------------------------- */
 
-static int mean; /* the pool promises four threads and gives one */
+static int32_t four_promised(const sqz_host *h)
+{
+    (void)h;
+    return 4;
+}
 
-static void host_log(const sqz_host *h, int32_t level, const char *text)
+static void one_given(const sqz_host *h, int64_t n, int64_t grain,
+                      void (*body)(void *, int64_t, int64_t, int32_t), void *arg)
 {
     (void)h;
-    (void)level;
-    (void)text;
-}
-static sqz_status host_fail(const sqz_host *h, sqz_status code, const char *text)
-{
-    (void)h;
-    fprintf(stderr, "%s\n", text);
-    return code;
-}
-static int32_t host_tick(const sqz_host *h, double done, const char *what)
-{
-    (void)h;
-    (void)done;
-    (void)what;
-    return 0;
-}
-static int32_t service_threads(const sqz_host *h)
-{
-    (void)h;
-    return mean ? 4 : pool_threads();
-}
-static void service_for(const sqz_host *h, int64_t n, int64_t grain,
-                        void (*body)(void *, int64_t, int64_t, int32_t), void *arg)
-{
-    (void)h;
-    if (!mean) {
-        pool_for(n, grain, body, arg);
-        return;
-    }
     for (int64_t end = n; end > 0; end -= grain) body(arg, end > grain ? end - grain : 0, end, 0);
-}
-static const sqz_pool pool_service = {sizeof(sqz_pool), 0, service_threads, service_for};
-static const void *host_service(const sqz_host *h, const char *id)
-{
-    (void)h;
-    return strcmp(id, SQZ_POOL_1) == 0 ? &pool_service : NULL;
-}
-static const sqz_host host = {sizeof(sqz_host), SQZ_ABI_MINOR, NULL,      "test",
-                              host_log,         host_fail,     host_tick, host_service};
-
-static const sqz_hardware *hw;
-static const sqz_agent *agent;
-
-static void load(void)
-{
-    void *so = dlopen(SQZ_PLUGIN_DIR "/hw_cpu.so", RTLD_NOW | RTLD_LOCAL);
-    ck_assert_msg(so != NULL, "%s", dlerror());
-    const sqz_plugin *(*entry)(void);
-    *(void **)&entry = dlsym(so, "sqz_plugin_v1");
-    ck_assert(entry != NULL);
-    agent = entry()->agents;
-    hw = agent->extension(SQZ_HARDWARE_1);
-    ck_assert(SQZ_HAS(hw, sqz_hardware, begin) && hw->begin);
 }
 
 /* ---- what programs work on ----------------------------------------------------------------- */
@@ -154,7 +104,8 @@ static void make_weight(int i)
 
 static void set_up(void)
 {
-    load();
+    load_backend();
+    ck_assert(SQZ_HAS(hw, sqz_hardware, begin) && hw->begin);
     ck_assert_int_eq(agent->open(&host, &dev), SQZ_OK);
     seed = 7;
     for (int i = 0; i < WEIGHTS; i++) make_weight(i);
@@ -458,9 +409,10 @@ END_TEST
 /* A loop whose parts one thread runs after the other must end, and lose nothing. */
 START_TEST(mean_pool)
 {
-    mean = 1;
+    const sqz_pool real = pool_service;
+    pool_service = (sqz_pool){sizeof(sqz_pool), 0, four_promised, one_given};
     check_programs(2);
-    mean = 0;
+    pool_service = real;
 }
 END_TEST
 
